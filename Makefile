@@ -1,0 +1,37 @@
+# make lab: read the course in JupyterLab.   make test: run every test.   PYTHON=python3.12 picks a Python.
+PYTHON ?= python3
+BIN := .venv/bin
+# JupyterLab refuses to run as root (a container's only user) without this.
+ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: lab test benchmark notebooks baseline format lock venv
+.DEFAULT_GOAL := lab
+
+lab: venv
+	$(BIN)/jupyter lab $(ROOT_FLAG) notebooks/00_start_here.ipynb $(ARGS)
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+benchmark: venv
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+# Restart-and-Run-All for every notebook (or ARGS="notebooks/02_affine_quantization.ipynb"), outputs kept.
+notebooks: venv
+	$(BIN)/python tests/rerun_notebooks.py $(ARGS)
+
+# Train the float baseline again, from its seed, and write its weights and figures into the package.
+baseline: venv
+	$(BIN)/python -m quant_tutorial.models
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# After a change of the ranges in pyproject.toml: new exact pins for every supported Python and system.
+lock: venv
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --generate-hashes \
+	    --no-header --no-annotate --quiet $(ARGS) --output-file requirements.lock
+
+venv:
+	@MAKE_GOAL="$(firstword $(MAKECMDGOALS))" $(PYTHON) .make/environment.py
