@@ -1,0 +1,302 @@
+"""The affine map between real numbers and n-bit integers (lesson 02).
+
+    scale = (max − min) / (qmax − qmin)          zero_point = round(qmin − min / scale)
+    q = clamp(round(x / scale) + zero_point, qmin, qmax)          x̂ = (q − zero_point) · scale
+
+For signed n bits qmin = −2^(n−1) and qmax = 2^(n−1) − 1, so there are 2^n levels and 2^n − 1
+intervals between them. The scheme is that of Jacob et al., "Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference" (CVPR 2018), and of the LiteRT 8-bit
+quantization specification.
+
+`round` is half away from zero, as in LiteRT's reference QUANTIZE kernel. NumPy and the XNNPACK
+kernels round half to even, TensorFlow's fake-quant op takes floor(x + ½): they differ on ties only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+MIN_BITS = 2
+MAX_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class QuantParams:
+    """How real numbers map to integers: bit width, scale(s), zero point(s).
+
+    Per tensor, `scale` is a float and `zero_point` an int. Per channel, both are read-only arrays
+    of shape (channels,) and `axis` is the axis of the tensor that they belong to. The scale has the
+    unit of the data: it is the distance between two neighbouring levels. Lesson 02; per channel,
+    lesson 04.
+
+    Raises:
+        ValueError: for a bit width outside 2 to 16, a scale that is not positive and finite, a zero
+            point outside the integer range, or an `axis` that does not go with the scale's shape.
+    """
+
+    bits: int
+    scale: float | NDArray[np.float64]
+    zero_point: int | NDArray[np.int64] = 0
+    signed: bool = True
+    narrow_range: bool = False
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields; make the arrays of a per-channel map read-only."""
+        _check_bits(self.bits)
+        scale = np.array(self.scale, dtype=np.float64)
+        zero_point = np.array(self.zero_point)
+        if scale.ndim > 1 or (scale.ndim == 1) != (self.axis is not None):
+            raise ValueError(
+                f"axis={self.axis} does not go with a scale of shape {scale.shape}: give one scale "
+                "and no axis (per tensor), or an array of scales and their axis (per channel)."
+            )
+        if not np.all(np.isfinite(scale) & (scale > 0)):
+            raise ValueError(f"scale must be positive and finite, got {self.scale!r}.")
+        if zero_point.dtype.kind not in "iu":
+            raise ValueError(f"zero_point must be an integer, got {self.zero_point!r}.")
+        if zero_point.ndim and zero_point.shape != scale.shape:
+            raise ValueError(
+                f"zero_point has shape {zero_point.shape}, scale has {scale.shape}: "
+                "give one zero point, or one for each channel."
+            )
+        if not np.all((zero_point >= self.qmin) & (zero_point <= self.qmax)):
+            raise ValueError(
+                f"zero_point must lie in [{self.qmin}, {self.qmax}], got {self.zero_point!r}."
+            )
+        if scale.ndim == 0:
+            object.__setattr__(self, "scale", float(scale))
+            object.__setattr__(self, "zero_point", int(zero_point))
+            return
+        points = np.broadcast_to(zero_point, scale.shape).astype(np.int64)
+        for name, array in (("scale", scale), ("zero_point", points)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both describe the same map."""
+        return isinstance(other, QuantParams) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Give a hash that agrees with `==`."""
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        numbers = np.asarray(self.scale).tobytes(), np.asarray(self.zero_point).tobytes()
+        return (self.bits, self.signed, self.narrow_range, self.axis, *numbers)
+
+    @property
+    def qmin(self) -> int:
+        """The smallest integer of the map."""
+        return (-(2 ** (self.bits - 1)) if self.signed else 0) + self.narrow_range
+
+    @property
+    def qmax(self) -> int:
+        """The largest integer of the map."""
+        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+
+    @property
+    def levels(self) -> int:
+        """How many integers, and so how many real values, the map has."""
+        return self.qmax - self.qmin + 1
+
+    @property
+    def minimum(self) -> float | NDArray[np.float64]:
+        """The smallest real value(s) that the map can give back."""
+        return (self.qmin - self.zero_point) * self.scale
+
+    @property
+    def maximum(self) -> float | NDArray[np.float64]:
+        """The largest real value(s) that the map can give back."""
+        return (self.qmax - self.zero_point) * self.scale
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest NumPy integer type that holds the integers of the map."""
+        size = 8 if self.bits <= 8 else 16
+        return np.dtype(f"{'int' if self.signed else 'uint'}{size}")
+
+
+def params_from_range(
+    minimum: ArrayLike,
+    maximum: ArrayLike,
+    bits: int,
+    *,
+    symmetric: bool = False,
+    narrow_range: bool = False,
+    signed: bool = True,
+    axis: int | None = None,
+) -> QuantParams:
+    """Choose scale and zero point so that the real range [minimum, maximum] fits the integers.
+
+    The range is first widened to contain 0, which is then exactly representable: zero padding and
+    ReLU need that. A range of zero width (only 0) gets scale 1. Lesson 02.
+
+    Args:
+        minimum: Lower end of the range, a number, or one for each channel, shape (channels,).
+        maximum: Upper end, of the same shape.
+        bits: Bit width, 2 to 16.
+        symmetric: Use the range [−m, m], m the larger magnitude, so that 0 maps to the middle:
+            zero point 0 (2^(bits−1) when unsigned).
+        narrow_range: Leave out the lowest integer; with `symmetric`, TFLite's scheme for weights.
+        signed: Use integers from −2^(bits−1), else from 0.
+        axis: Which axis of the tensor the channels lie on, when there is a range for each.
+
+    Raises:
+        ValueError: for NaN or infinite ends, minimum > maximum, a bit width outside 2 to 16, or
+            shapes that do not go together.
+    """
+    _check_bits(bits)
+    low, high = _finite("minimum", minimum), _finite("maximum", maximum)
+    if low.shape != high.shape or low.ndim > 1 or (low.ndim == 1) != (axis is not None):
+        raise ValueError(
+            f"minimum has shape {low.shape}, maximum has {high.shape} and axis is {axis}: give two "
+            "numbers and no axis (per tensor), or two arrays of shape (channels,) and their axis."
+        )
+    if np.any(low > high):
+        worst = np.argmax(low - high)
+        pair = f"{low.flat[worst]} > {high.flat[worst]}"
+        raise ValueError(f"minimum must not exceed maximum, got {pair}: swap the two.")
+    low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+
+    # Any valid scale gives the integer ends; the real ones are found below.
+    ends = QuantParams(bits, 1.0, 2 ** (bits - 1) * (not signed), signed, narrow_range)
+    if symmetric:
+        # The positive side, qmax − zero_point steps, must reach the larger magnitude.
+        middle = ends.zero_point
+        scale = np.maximum(-low, high) / (ends.qmax - middle)
+    else:
+        with np.errstate(over="ignore"):
+            scale = (high - low) / (ends.qmax - ends.qmin)
+    if not np.all(np.isfinite(scale)):
+        raise ValueError(f"maximum − minimum overflows, got {minimum!r} and {maximum!r}.")
+    # Below the smallest normal number a scale has too few digits left to divide by.
+    scale = np.where(scale < np.finfo(np.float64).tiny, 1.0, scale)
+    if symmetric:
+        zero_point = np.full(scale.shape, middle)
+    else:
+        zero_point = np.clip(round_half_away(ends.qmin - low / scale), ends.qmin, ends.qmax)
+    return QuantParams(bits, scale, zero_point.astype(np.int64), signed, narrow_range, axis)
+
+
+def round_half_away(values: ArrayLike) -> NDArray[np.floating]:
+    """Round to the nearest integer, ties away from zero: 0.5 → 1, −0.5 → −1, 2.5 → 3.
+
+    It is C's `round`, which LiteRT's reference kernels use; `np.round` gives ties to the even
+    neighbour. Any shape; the floating-point type of the input is kept. Lesson 02.
+    """
+    values = np.asarray(values)
+    whole = np.trunc(values)
+    # values − whole is exact, where floor(values + ½) would round 0.49999997 up in float32.
+    return whole + np.sign(values) * (np.abs(values - whole) >= 0.5)
+
+
+def quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.integer]:
+    """Map real numbers to the integers of `params`; outside the range they saturate.
+
+    Any shape (per channel: the length of `params.axis` must be the number of scales); the result
+    has the same shape and the type `params.dtype`. The division is done in the precision of `x`, so
+    that float32 input gives the very integers of LiteRT's reference kernel. Lesson 02.
+
+    Raises:
+        ValueError: for NaN or infinite values, or a shape that does not go with the parameters.
+    """
+    x = _finite("x", x)
+    scale, zero_point = _broadcast(params, x.shape, x.dtype)
+    # A quotient beyond the type's range becomes infinite, and saturates like any large one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = round_half_away(x / scale)
+    # Clamp before the zero point is added: float32 has no room for a huge quotient plus 1.
+    steps = np.clip(steps, params.qmin - zero_point, params.qmax - zero_point)
+    return (steps.astype(np.int64) + zero_point).astype(params.dtype)
+
+
+def dequantize(
+    q: ArrayLike, params: QuantParams, dtype: DTypeLike = np.float32
+) -> NDArray[np.floating]:
+    """Map the integers of `params` back to real numbers, (q − zero_point) · scale.
+
+    Any shape, as for `quantize`; the result has the given floating-point type (LiteRT's is
+    float32). Lesson 02.
+
+    Raises:
+        ValueError: for values that are not integers of the map, or a shape that does not go with
+            the parameters.
+    """
+    q = np.asarray(q)
+    if q.dtype.kind not in "iu":
+        raise ValueError(f"q must hold integers, got {q.dtype}: quantize the values first.")
+    if q.size and (q.min() < params.qmin or q.max() > params.qmax):
+        raise ValueError(
+            f"q must lie in [{params.qmin}, {params.qmax}], got values from {q.min()} to {q.max()}."
+        )
+    scale, zero_point = _broadcast(params, q.shape, np.dtype(dtype))
+    return ((q.astype(np.int64) - zero_point).astype(dtype) * scale).astype(dtype)
+
+
+def fake_quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.floating]:
+    """Quantize and dequantize at once: the real values that the integers stand for.
+
+    Shape and floating-point type are those of `x` (float64 for Python numbers). Lesson 02.
+
+    Raises:
+        ValueError: as for `quantize`.
+    """
+    x = _finite("x", x)
+    return dequantize(quantize(x, params), params, dtype=x.dtype)
+
+
+def split_error(x: float, params: QuantParams) -> tuple[float, float]:
+    """Split the error x̂ − x of one number into (rounding error, clipping error) (lesson 02).
+
+    The clipping error is the distance from x to the nearest real value of the range, the rounding
+    error what is left; one of the two is 0, or nearly so.
+    """
+    clipped = float(np.clip(x, params.minimum, params.maximum))
+    return float(fake_quantize(x, params)) - clipped, clipped - x
+
+
+def _check_bits(bits: int) -> None:
+    if isinstance(bits, bool) or not isinstance(bits, int | np.integer):
+        raise ValueError(f"bits must be an integer, got {bits!r}.")
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"bits must be from {MIN_BITS} to {MAX_BITS}, got {bits}.")
+
+
+def _finite(name: str, values: ArrayLike) -> NDArray[np.floating]:
+    """Give the values as float32 or float64; say what is wrong with those that are not finite."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold real numbers, got {array.dtype}.")
+    if array.dtype != np.float32:
+        array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise ValueError(
+            f"{name} must be finite, got {array[bad].flat[0]} ({bad.sum()} of {array.size} values)."
+        )
+    return array
+
+
+def _broadcast(
+    params: QuantParams, shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Give scale and zero point in a shape that lines up with a tensor of the given shape."""
+    scale, zero_point = np.asarray(params.scale, dtype=dtype), np.asarray(params.zero_point)
+    if params.axis is None:
+        return scale, zero_point
+    try:
+        matches = shape[params.axis] == scale.size
+    except IndexError:
+        matches = False
+    if not matches:
+        raise ValueError(
+            f"x has shape {shape}, which does not broadcast with {scale.size} scales on axis "
+            f"{params.axis}: the length of that axis must be the number of scales."
+        )
+    ones = [1] * len(shape)
+    ones[params.axis] = scale.size
+    return scale.reshape(ones), zero_point.reshape(ones)

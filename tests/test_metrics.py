@@ -1,0 +1,47 @@
+"""The metrics against values worked out by hand."""
+
+import math
+
+from quant_tutorial import metrics
+
+import numpy as np
+import pytest
+
+
+def test_mse() -> None:
+    assert metrics.mse([0, 1, 2], [0, 3, 2]) == pytest.approx(4 / 3)
+    # The difference of unsigned integers must not wrap around.
+    assert metrics.mse(np.uint8([0]), np.uint8([1])) == 1
+
+
+def test_sqnr() -> None:
+    assert metrics.sqnr_db([10.0, -10.0], [9.0, -9.0]) == pytest.approx(20)
+    assert metrics.sqnr_db([1.0], [1.0]) == math.inf
+
+
+def test_accuracy() -> None:
+    logits = np.array([[0.1, 0.9], [0.8, 0.2], [0.6, 0.4]])
+    assert metrics.accuracy(logits, [1, 0, 1]) == pytest.approx(2 / 3)
+    assert metrics.accuracy([1, 0, 0], [1, 0, 1]) == pytest.approx(2 / 3)
+
+
+def test_agreement() -> None:
+    assert metrics.agreement([1, 2, 3, 4], [1, 2, 3, 5]) == 0.75
+
+
+@pytest.mark.parametrize(("values", "bits", "size"), [(3, 8, 3), (3, 4, 2), (0, 2, 0), (5, 3, 2)])
+def test_packed_bytes(values: int, bits: int, size: int) -> None:
+    assert metrics.packed_bytes(values, bits) == size
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match=r"same shape.*\(2,\) and \(3,\)"):
+        metrics.mse([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="same shape"):
+        metrics.accuracy([], [])
+    with pytest.raises(ValueError, match="x is 0 everywhere"):
+        metrics.sqnr_db([0.0], [1.0])
+    with pytest.raises(ValueError, match="values must not be negative, got -1"):
+        metrics.packed_bytes(-1, 8)
+    with pytest.raises(ValueError, match="bits must be at least 1, got 0"):
+        metrics.packed_bytes(1, 0)
