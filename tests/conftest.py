@@ -1,0 +1,45 @@
+"""What several tests need: the data, the trained model and its converted files, made once."""
+
+from typing import Any
+
+from quant_tutorial import mnist
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data() -> mnist.Mnist:
+    return mnist.load()
+
+
+@pytest.fixture(scope="session")
+def x_test(data: mnist.Mnist) -> np.ndarray:
+    return mnist.to_float(data.x_test)
+
+
+@pytest.fixture(scope="session")
+def calibration(data: mnist.Mnist) -> np.ndarray:
+    return mnist.to_float(data.x_train[:500])
+
+
+@pytest.fixture(scope="session")
+def baseline() -> Any:
+    from quant_tutorial import models
+
+    return models.load_baseline()
+
+
+@pytest.fixture(scope="session")
+def files(baseline: Any, calibration: np.ndarray) -> dict[str, bytes]:
+    """The baseline as `.tflite`: float32, and full-integer int8 with each type of input."""
+    from quant_tutorial import tflite
+
+    int8 = {
+        io: tflite.convert(baseline, "int8", calibration=calibration, io=io)
+        for io in ("int8", "uint8", "float32")
+    }
+    return {
+        "float32": tflite.convert(baseline, "float32"),
+        **{f"int8, {io} input": content for io, content in int8.items()},
+    }
