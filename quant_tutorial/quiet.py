@@ -1,0 +1,106 @@
+"""The one place that keeps TensorFlow's, Keras' and LiteRT's chatter out of a reader's page.
+
+TensorFlow logs from native code straight to the file descriptors 1 and 2, before any setting of its
+own takes effect; the TFLite converter prints from Python as well. Both are held back here while a
+block runs. If the block raises, all that was held back is shown, so no real error is hidden; with
+QUANT_TUTORIAL_VERBOSE=1 in the environment nothing is held back at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+VERBOSE = "QUANT_TUTORIAL_VERBOSE"
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and Keras and start them up without their log lines.
+
+    Modules call this before their own `import tensorflow`. Log lines below the level "error" stay
+    off afterwards, unless the reader has chosen a level. The course computes on the CPU, so that a
+    machine with a GPU gives the figures that the lessons print, and Keras uses TensorFlow whatever
+    the reader's Keras configuration says.
+
+    Raises:
+        ImportError: when Keras was already imported with another backend.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with native_output():
+        import keras
+        import tensorflow as tf
+
+        # The first use of a device looks for GPUs and logs what it finds.
+        tf.config.list_logical_devices()
+    if keras.config.backend() != "tensorflow":
+        raise ImportError(
+            f"Keras runs on {keras.config.backend()!r} here: restart the kernel and import "
+            "quant_tutorial before keras, so that it runs on TensorFlow."
+        )
+
+
+@contextlib.contextmanager
+def native_output() -> Iterator[None]:
+    """Hold back what native code writes to the file descriptors 1 and 2 while the block runs.
+
+    For imports: Python's own streams stay as they are, because a log handler that is made meanwhile
+    keeps the stream it finds.
+    """
+    if os.environ.get(VERBOSE):
+        yield
+        return
+    _flush()
+    originals = {fd: os.dup(fd) for fd in (1, 2)}
+    with tempfile.TemporaryFile() as held:
+        for fd in originals:
+            os.dup2(held.fileno(), fd)
+        try:
+            yield
+        except BaseException:
+            _restore(originals)
+            held.seek(0)
+            sys.stderr.write(held.read().decode(errors="replace"))
+            raise
+        else:
+            _restore(originals)
+
+
+@contextlib.contextmanager
+def all_output() -> Iterator[None]:
+    """Hold back native output and also what Python code prints, logs or warns in the block."""
+    if os.environ.get(VERBOSE):
+        yield
+        return
+    # TensorFlow's log handler keeps the stream that it found at import: stop its lines there.
+    disabled = logging.root.manager.disable
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as held, native_output():
+        try:
+            logging.disable(max(disabled, logging.WARNING))
+            with contextlib.redirect_stdout(held), contextlib.redirect_stderr(held):
+                yield
+        except BaseException:
+            held.seek(0)
+            sys.stderr.write(held.read())
+            raise
+        finally:
+            logging.disable(disabled)
+
+
+def _flush() -> None:
+    # Otherwise lines buffered before the block would be written during it, and vanish.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _restore(originals: dict[int, int]) -> None:
+    _flush()
+    for fd, original in originals.items():
+        os.dup2(original, fd)
+        os.close(original)
