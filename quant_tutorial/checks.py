@@ -1,0 +1,130 @@
+"""Instant checks of the exercises: `check("02.1", answer)` says whether the answer is right.
+
+An answer that is still `...` is not an error, so that a notebook with open exercises runs through.
+The right values are computed here, not stored. The lessons' solutions are in `notebooks/solutions`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from quant_tutorial.affine import params_from_range, quantize
+from quant_tutorial.metrics import packed_bytes
+
+import numpy as np
+
+_BASELINE_WEIGHTS = 14_066
+
+# Number of an exercise → a function that gives None for a right answer, and a hint for others.
+_CHECKS: dict[str, Callable[[Any], str | None]] = {}
+
+
+def check(exercise: str, answer: Any) -> None:
+    """Print whether an answer to an exercise is right, and a hint where it is not.
+
+    Args:
+        exercise: Its number as the notebook gives it, such as "02.1".
+        answer: What the reader found: a number, a function, an array; `...` when still open.
+
+    Raises:
+        ValueError: for a number that no exercise has.
+    """
+    if exercise not in _CHECKS:
+        raise ValueError(f"exercise must be one of {', '.join(_CHECKS)}, got {exercise!r}.")
+    if answer is ...:
+        print(f"Exercise {exercise}: not attempted yet. Put your answer in place of the dots.")
+        return
+    try:
+        hint = _CHECKS[exercise](answer)
+    except Exception as error:  # whatever the reader's own code raises is news for the reader
+        hint = f"the check could not use this answer ({type(error).__name__}: {error})."
+    print(f"Exercise {exercise}: " + ("right." if hint is None else f"not yet: {hint}"))
+
+
+def _exercise(number: str) -> Callable[[Callable[[Any], str | None]], None]:
+    def register(function: Callable[[Any], str | None]) -> None:
+        _CHECKS[number] = function
+
+    return register
+
+
+def _number(answer: Any, right: float, hint: str) -> str | None:
+    # A real number may be rounded, a count must be exact.
+    tolerance = 0 if float(right).is_integer() else 1e-3
+    return None if math.isclose(float(answer), right, rel_tol=tolerance) else hint
+
+
+@_exercise("01.1")
+def _bytes_at_4_bits(answer: Any) -> str | None:
+    return _number(
+        answer, packed_bytes(_BASELINE_WEIGHTS, 4), "count the bits first; a byte has 8 of them."
+    )
+
+
+@_exercise("01.2")
+def _bits_that_fit(answer: Any) -> str | None:
+    right = max(bits for bits in range(1, 33) if packed_bytes(_BASELINE_WEIGHTS, bits) <= 6144)
+    return _number(answer, right, "try a bit width, count the bytes, compare with 6,144.")
+
+
+@_exercise("02.1")
+def _scale(answer: Any) -> str | None:
+    right = params_from_range(-1, 1, 4).scale
+    return _number(answer, right, "how many intervals do 16 levels have between them?")
+
+
+@_exercise("02.2")
+def _zero_point(answer: Any) -> str | None:
+    right = params_from_range(-2, 6, 8).zero_point
+    return _number(answer, right, "round(qmin − min / scale), with qmin = −128 and 255 intervals.")
+
+
+@_exercise("02.3")
+def _own_quantize(answer: Any) -> str | None:
+    for low, high in ((0, 10), (-1, 3), (-127.5, 127.5)):
+        params = params_from_range(low, high, 8)
+        x = np.concatenate([np.linspace(low - 5, high + 5, 997), [0.5, 1.5, 2.5, -0.5, -2.5]])
+        wrong = np.flatnonzero(
+            np.asarray(answer(x, params.scale, params.zero_point)) != quantize(x, params)
+        )
+        if wrong.size:
+            first = x[wrong[0]]
+            return (
+                f"x = {first:g} with scale {params.scale:.4g} and zero point {params.zero_point} "
+                f"must give {quantize(first, params)}; look at rounding, offset and clipping."
+            )
+    return None
+
+
+@_exercise("02.4")
+def _bits_for_error(answer: Any) -> str | None:
+    right = next(n for n in range(2, 17) if params_from_range(-1, 1, n).scale / 2 < 0.001)
+    return _number(answer, right, "the largest rounding error is half a scale.")
+
+
+@_exercise("06.1")
+def _pixel(answer: Any) -> str | None:
+    right = quantize(200 / 255, params_from_range(0, 1, 8))
+    return _number(
+        answer, float(right), "with scale 1/255 and zero point −128, what is left of /255?"
+    )
+
+
+@_exercise("06.2")
+def _own_uint8_model(answer: Any) -> str | None:
+    from quant_tutorial import mnist, tflite
+
+    if not isinstance(answer, bytes):
+        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+    source, _ = tflite.input_output(answer)
+    if source.dtype != np.uint8:
+        return f"the model's input is {source.dtype}; it must be uint8."
+    if any(tensor.dtype.kind == "f" for tensor in tflite.tensors(answer)):
+        return "some tensors are still floats."
+    data = mnist.load()
+    accuracy = tflite.evaluate(answer, mnist.to_float(data.x_test), data.y_test).accuracy
+    return (
+        None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
+    )

@@ -1,0 +1,141 @@
+"""Sliders and fields that the explorers are controlled with.
+
+A control is a slider with a visible label beside it and a bounded number field behind it; both can
+be used from the keyboard and always show the same value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anywidget
+import ipywidgets as widgets
+import traitlets
+
+_LABEL = widgets.Layout(width="10.5em", display="flex", justify_content="flex-end")
+_SLIDER = widgets.Layout(width="26em")
+_FIELD = widgets.Layout(width="6em")
+
+
+@dataclass(frozen=True)
+class Control:
+    """A row of an explorer: `source.value` is the state, `row` is what the reader sees.
+
+    `css_class` and `handles` (one name for each handle) tell `HandleNames` what to label.
+    """
+
+    source: widgets.ValueWidget
+    row: widgets.Widget
+    css_class: str
+    handles: tuple[str, ...]
+
+
+def integer(label: str, value: int, low: int, high: int) -> Control:
+    """Make a slider over whole numbers."""
+    slider = widgets.IntSlider(value, low, high, readout=False, layout=_SLIDER)
+    field = widgets.BoundedIntText(value, low, high, layout=_FIELD, tooltip=label)
+    return _row(label, slider, field)
+
+
+def real(label: str, value: float, low: float, high: float, step: float) -> Control:
+    """Make a slider over real numbers."""
+    slider = widgets.FloatSlider(
+        value=value, min=low, max=high, step=step, readout=False, layout=_SLIDER
+    )
+    field = widgets.BoundedFloatText(
+        value=value, min=low, max=high, step=step, layout=_FIELD, tooltip=label
+    )
+    return _row(label, slider, field)
+
+
+def real_range(
+    label: str, value: tuple[float, float], low: float, high: float, step: float
+) -> Control:
+    """Make a slider with two handles, whose value is the pair (lower, upper)."""
+    slider = widgets.FloatRangeSlider(
+        value=value, min=low, max=high, step=step, readout=False, layout=_SLIDER
+    )
+    names = (f"{label}: lower end", f"{label}: upper end")
+    fields = [
+        widgets.BoundedFloatText(
+            value=end, min=low, max=high, step=step, layout=_FIELD, tooltip=name
+        )
+        for end, name in zip(value, names, strict=True)
+    ]
+
+    def to_fields(change: dict) -> None:
+        for field, end in zip(fields, change["new"], strict=True):
+            field.value = _tidy(end)
+
+    def to_slider(_: dict) -> None:
+        # An end that is moved past the other one takes its place.
+        slider.value = tuple(sorted(field.value for field in fields))
+
+    slider.observe(to_fields, names="value")
+    for field in fields:
+        field.observe(to_slider, names="value")
+    return _labelled(label, slider, fields, names)
+
+
+def checkbox(label: str, value: bool = False) -> widgets.Checkbox:
+    """Make a checkbox as wide as its label."""
+    layout = {"width": "auto", "margin": "2px 1.5em 2px 2px"}
+    return widgets.Checkbox(value, description=label, indent=False, layout=layout)
+
+
+def _row(label: str, slider: widgets.ValueWidget, field: widgets.ValueWidget) -> Control:
+    widgets.link((slider, "value"), (field, "value"), transform=(_tidy, lambda value: value))
+    return _labelled(label, slider, [field], (label,))
+
+
+def _tidy(value: float) -> float:
+    # The browser counts a slider's steps in floats: 7.800000000000001 where it means 7.8.
+    return round(value, 9)
+
+
+def _labelled(
+    label: str, slider: widgets.ValueWidget, fields: list, handles: tuple[str, ...]
+) -> Control:
+    css_class = "quant-control-" + "".join(c if c.isalnum() else "-" for c in label.lower())
+    slider.add_class(css_class)
+    row = widgets.HBox([widgets.Label(label, layout=_LABEL), slider, *fields])
+    return Control(slider, row, css_class, handles)
+
+
+class HandleNames(anywidget.AnyWidget):
+    """Gives slider handles and number fields their accessible names; draws nothing itself.
+
+    ipywidgets' handles carry no name for a screen reader to say. `names` maps the CSS class of a
+    slider to the names of its handles; the number fields of the same row get them as well.
+    """
+
+    names = traitlets.Dict().tag(sync=True)
+
+    _esm = """
+    function label(root, names) {
+      for (const [cssClass, texts] of Object.entries(names)) {
+        for (const slider of root.querySelectorAll("." + cssClass)) {
+          const row = slider.parentElement ?? slider;
+          const handles = [...slider.querySelectorAll(".noUi-handle")];
+          const fields = [...row.querySelectorAll("input[type=number]")];
+          for (const group of [handles, fields])
+            group.forEach((element, i) => element.setAttribute("aria-label", texts[i]));
+        }
+      }
+    }
+    function render({ model, el }) {
+      el.style.display = "none";
+      let observer, frame;
+      const attach = () => {
+        const root = el.closest(".quant-explorer");
+        if (!root) { frame = requestAnimationFrame(attach); return; }
+        const apply = () => label(root, model.get("names"));
+        apply();
+        observer = new MutationObserver(apply);
+        observer.observe(root, { childList: true, subtree: true });
+      };
+      attach();
+      return () => { observer?.disconnect(); cancelAnimationFrame(frame); };
+    }
+    export default { render };
+    """

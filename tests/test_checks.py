@@ -1,0 +1,56 @@
+"""The exercises' checks: right, wrong, open and impossible answers."""
+
+from quant_tutorial import checks
+
+import numpy as np
+import pytest
+
+
+def said(capsys: pytest.CaptureFixture[str], exercise: str, answer: object) -> str:
+    checks.check(exercise, answer)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("exercise", sorted(checks._CHECKS))
+def test_open_wrong_and_impossible_answers(
+    capsys: pytest.CaptureFixture[str], exercise: str
+) -> None:
+    assert "not attempted yet" in said(capsys, exercise, ...)
+    for wrong in (-1e6, "text", None, np.zeros(3), b"no model", lambda *_: 0):
+        assert said(capsys, exercise, wrong).startswith(f"Exercise {exercise}: not yet: ")
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [("01.1", 7033), ("01.2", 3), ("02.1", 2 / 15), ("02.2", -64), ("02.4", 10), ("06.1", 72)],
+)
+def test_right_numbers(capsys: pytest.CaptureFixture[str], exercise: str, answer: float) -> None:
+    assert said(capsys, exercise, answer) == f"Exercise {exercise}: right.\n"
+    assert "not yet" in said(capsys, exercise, answer + 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (lambda x, s, z: np.clip(np.round(x / s) + z, -128, 127), "x = "),  # ties to even
+        (lambda x, s, z: np.trunc(x / s + np.copysign(0.5, x)) + z, "clipping"),
+        (lambda x, s, z: np.clip(np.round(x / s), -128, 127), "offset"),
+    ],
+)
+def test_own_quantize(capsys: pytest.CaptureFixture[str], wrong: object, hint: str) -> None:
+    assert hint in said(capsys, "02.3", wrong)
+
+
+def test_own_model(capsys: pytest.CaptureFixture[str], files: dict[str, bytes]) -> None:
+    assert "right." in said(capsys, "06.2", files["int8, uint8 input"])
+    assert "input is int8; it must be uint8" in said(capsys, "06.2", files["int8, int8 input"])
+    assert "input is float32" in said(capsys, "06.2", files["float32"])
+
+
+def test_the_number_of_weights_is_the_models(baseline: object) -> None:
+    assert baseline.count_params() == checks._BASELINE_WEIGHTS
+
+
+def test_an_unknown_exercise() -> None:
+    with pytest.raises(ValueError, match=r"exercise must be one of 01\.1, .*, got '99'"):
+        checks.check("99", 1)
