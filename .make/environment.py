@@ -81,14 +81,17 @@ def has_this_python():
 
 def make():
     """Create .venv and install the locked packages and the course itself (editable)."""
-    if not has_this_python():
-        venv = [sys.executable, "-m", "venv", "--clear", VENV]
+    # Without a stamp the last attempt did not come to its end, and pip would take half-installed
+    # packages for whole ones.
+    fresh = not os.path.exists(STAMP) or not has_this_python()
+    if os.path.exists(STAMP):
+        os.remove(STAMP)
+    has_pip = importlib.util.find_spec("ensurepip") is not None
+    if fresh:
         # Debian and Ubuntu may ship a Python that cannot put pip into a new environment.
-        if importlib.util.find_spec("ensurepip") is None:
-            venv.append("--without-pip")
-        subprocess.check_call(venv)
-    # This Python's own pip installs into .venv, whether or not that has one.
-    pip = [sys.executable, "-m", "pip", "--python", PYTHON]
+        flags = ["--clear"] if has_pip else ["--clear", "--without-pip"]
+        subprocess.check_call([sys.executable, "-m", "venv"] + flags + [VENV])
+    pip = [PYTHON, "-m", "pip"] if has_pip else [sys.executable, "-m", "pip", "--python", PYTHON]
     pip += ["--disable-pip-version-check", "install", "--quiet"]
     sys.stderr.write("Installing the course into .venv (about 2 GB, a few minutes) …\n")
     lock = os.path.join(ROOT, "requirements.lock")

@@ -46,7 +46,9 @@ class QuantParams:
 
     def __post_init__(self) -> None:
         """Check the fields; make the arrays of a per-channel map read-only."""
-        _check_bits(self.bits)
+        object.__setattr__(self, "bits", _checked_bits(self.bits))
+        if self.axis is not None and not isinstance(self.axis, int):
+            raise ValueError(f"axis must be an integer or None, got {self.axis!r}.")
         scale = np.array(self.scale, dtype=np.float64)
         zero_point = np.array(self.zero_point)
         if scale.ndim > 1 or (scale.ndim == 1) != (self.axis is not None):
@@ -149,8 +151,11 @@ def params_from_range(
         ValueError: for NaN or infinite ends, minimum > maximum, a bit width outside 2 to 16, or
             shapes that do not go together.
     """
-    _check_bits(bits)
-    low, high = _finite("minimum", minimum), _finite("maximum", maximum)
+    bits = _checked_bits(bits)
+    low, high = (
+        _finite(name, end).astype(np.float64)
+        for name, end in (("minimum", minimum), ("maximum", maximum))
+    )
     if low.shape != high.shape or low.ndim > 1 or (low.ndim == 1) != (axis is not None):
         raise ValueError(
             f"minimum has shape {low.shape}, maximum has {high.shape} and axis is {axis}: give two "
@@ -205,7 +210,7 @@ def quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.integer]:
         ValueError: for NaN or infinite values, or a shape that does not go with the parameters.
     """
     x = _finite("x", x)
-    scale, zero_point = _broadcast(params, x.shape, x.dtype)
+    scale, zero_point = _broadcast("x", params, x.shape, x.dtype)
     # A quotient beyond the type's range becomes infinite, and saturates like any large one.
     with np.errstate(over="ignore", invalid="ignore"):
         steps = round_half_away(x / scale)
@@ -233,14 +238,15 @@ def dequantize(
         raise ValueError(
             f"q must lie in [{params.qmin}, {params.qmax}], got values from {q.min()} to {q.max()}."
         )
-    scale, zero_point = _broadcast(params, q.shape, np.dtype(dtype))
+    scale, zero_point = _broadcast("q", params, q.shape, np.dtype(dtype))
     return ((q.astype(np.int64) - zero_point).astype(dtype) * scale).astype(dtype)
 
 
 def fake_quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.floating]:
     """Quantize and dequantize at once: the real values that the integers stand for.
 
-    Shape and floating-point type are those of `x` (float64 for Python numbers). Lesson 02.
+    Shape and floating-point type are those of `x`; Python numbers give float64, float16 gives
+    float32. Lesson 02.
 
     Raises:
         ValueError: as for `quantize`.
@@ -259,11 +265,12 @@ def split_error(x: float, params: QuantParams) -> tuple[float, float]:
     return float(fake_quantize(x, params)) - clipped, clipped - x
 
 
-def _check_bits(bits: int) -> None:
+def _checked_bits(bits: int) -> int:
     if isinstance(bits, bool) or not isinstance(bits, int | np.integer):
         raise ValueError(f"bits must be an integer, got {bits!r}.")
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(f"bits must be from {MIN_BITS} to {MAX_BITS}, got {bits}.")
+    return int(bits)  # NumPy's small integers would overflow in 2^bits
 
 
 def _finite(name: str, values: ArrayLike) -> NDArray[np.floating]:
@@ -282,10 +289,12 @@ def _finite(name: str, values: ArrayLike) -> NDArray[np.floating]:
 
 
 def _broadcast(
-    params: QuantParams, shape: tuple[int, ...], dtype: np.dtype
+    name: str, params: QuantParams, shape: tuple[int, ...], dtype: np.dtype
 ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
     """Give scale and zero point in a shape that lines up with a tensor of the given shape."""
     scale, zero_point = np.asarray(params.scale, dtype=dtype), np.asarray(params.zero_point)
+    if not scale.all():
+        raise ValueError(f"scale {params.scale} is too small for {dtype}: use float64 for {name}.")
     if params.axis is None:
         return scale, zero_point
     try:
@@ -294,7 +303,7 @@ def _broadcast(
         matches = False
     if not matches:
         raise ValueError(
-            f"x has shape {shape}, which does not broadcast with {scale.size} scales on axis "
+            f"{name} has shape {shape}, which does not broadcast with {scale.size} scales on axis "
             f"{params.axis}: the length of that axis must be the number of scales."
         )
     ones = [1] * len(shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zipfile
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,8 @@ _ORIGINALS = {
     ),
     "y_test": ((10000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
+# What NumPy raises for a file that is cut, overwritten, or no archive at all.
+_DAMAGES = (ValueError, KeyError, TypeError, EOFError, OSError, zlib.error, zipfile.BadZipFile)
 _WAY_OUT = (
     "Get the original file back with `git checkout -- quant_tutorial/data/mnist.npz` "
     "or install the course again."
@@ -62,7 +65,7 @@ def load(path: Path = PATH) -> Mnist:
             arrays = {name: file[name] for name in _ORIGINALS}
     except FileNotFoundError:
         raise FileNotFoundError(f"The MNIST file is missing: {path}. {_WAY_OUT}") from None
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _DAMAGES as error:
         raise ValueError(f"The MNIST file is damaged ({error}): {path}. {_WAY_OUT}") from error
     for name, array in arrays.items():
         shape, digest = _ORIGINALS[name]

@@ -2,8 +2,8 @@
 
 TensorFlow logs from native code straight to the file descriptors 1 and 2, before any setting of its
 own takes effect; the TFLite converter prints from Python as well. Both are held back here while a
-block runs. If the block raises, all that was held back is shown, so no real error is hidden; with
-QUANT_TUTORIAL_VERBOSE=1 in the environment nothing is held back at all.
+block runs. If the block raises, all that was held back is shown with the error; what is logged and
+raises nothing is dropped. With QUANT_TUTORIAL_VERBOSE=1 in the environment nothing is held back.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 VERBOSE = "QUANT_TUTORIAL_VERBOSE"
+
+# The descriptors belong to the whole process; two threads redirecting them in turn would lose them.
+_LOCK = threading.RLock()
 
 
 def load_tensorflow() -> None:
@@ -41,7 +45,7 @@ def load_tensorflow() -> None:
     if keras.config.backend() != "tensorflow":
         raise ImportError(
             f"Keras runs on {keras.config.backend()!r} here: restart the kernel and import "
-            "quant_tutorial before keras, so that it runs on TensorFlow."
+            "quant_tutorial.models before keras, so that it runs on TensorFlow."
         )
 
 
@@ -55,11 +59,9 @@ def native_output() -> Iterator[None]:
     if os.environ.get(VERBOSE):
         yield
         return
-    _flush()
-    originals = {fd: os.dup(fd) for fd in (1, 2)}
-    with tempfile.TemporaryFile() as held:
-        for fd in originals:
-            os.dup2(held.fileno(), fd)
+    with _LOCK, tempfile.TemporaryFile() as held:
+        _flush()
+        originals = _redirect(held.fileno())
         try:
             yield
         except BaseException:
@@ -79,7 +81,7 @@ def all_output() -> Iterator[None]:
         return
     # TensorFlow's log handler keeps the stream that it found at import: stop its lines there.
     disabled = logging.root.manager.disable
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as held, native_output():
+    with native_output(), tempfile.TemporaryFile("w+", encoding="utf-8") as held:
         try:
             logging.disable(max(disabled, logging.WARNING))
             with contextlib.redirect_stdout(held), contextlib.redirect_stderr(held):
@@ -99,8 +101,20 @@ def _flush() -> None:
             stream.flush()
 
 
+def _redirect(target: int) -> dict[int, int]:
+    """Point the descriptors 1 and 2 to the target; give copies of what they were."""
+    originals = {}
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):  # a process may run with one of them closed
+            originals[fd] = os.dup(fd)
+            os.dup2(target, fd)
+    return originals
+
+
 def _restore(originals: dict[int, int]) -> None:
-    _flush()
-    for fd, original in originals.items():
-        os.dup2(original, fd)
-        os.close(original)
+    try:
+        _flush()
+    finally:
+        for fd, original in originals.items():
+            os.dup2(original, fd)
+            os.close(original)

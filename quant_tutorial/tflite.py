@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from quant_tutorial import metrics, quiet
+from quant_tutorial import metrics, quiet, saving
 from quant_tutorial.affine import QuantParams, dequantize, quantize
 
 import numpy as np
@@ -60,7 +59,7 @@ def convert(
     mode: Mode,
     *,
     calibration: NDArray[np.float32] | None = None,
-    io: IOType = "int8",
+    io: IOType | None = None,
 ) -> bytes:
     """Convert a Keras 3 model with the TFLite converter and give the bytes of the file (lesson 06).
 
@@ -73,16 +72,18 @@ def convert(
             full-integer quantization: weights per channel and symmetric, activations per tensor).
         calibration: For "int8": images as the model gets them, shape (n, …), float32; the converter
             runs the model on them and takes the minimum and maximum of each activation.
-        io: For "int8": the type of the model's own input and output. With "float32" the file
-            begins with a QUANTIZE op and ends with a DEQUANTIZE op.
+        io: For "int8": the type of the model's own input and output, "int8" by default. With
+            "float32" the file begins with a QUANTIZE op and ends with a DEQUANTIZE op.
 
     Raises:
-        ValueError: for an unknown mode or I/O type, or calibration images that are missing, not
-            finite or of the wrong shape.
+        ValueError: for an unknown mode or I/O type, for calibration images that are missing, not
+            finite or of the wrong shape, and for either of the two with "float32".
     """
-    for name, value, known in (("mode", mode, Mode), ("io", io, IOType)):
+    for name, value, known in (("mode", mode, Mode), ("io", io or "int8", IOType)):
         if value not in get_args(known):
             raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}.")
+    if mode == "float32" and (io is not None or calibration is not None):
+        raise ValueError("A float32 model takes neither io nor calibration: it stays in float.")
     if mode == "int8":
         images = _checked_calibration(calibration, model.input_shape)
     with tempfile.TemporaryDirectory() as folder, quiet.all_output():
@@ -90,7 +91,7 @@ def convert(
         model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if mode == "int8":
-            _set_full_integer(converter, images, io)
+            _set_full_integer(converter, images, io or "int8")
         return converter.convert()
 
 
@@ -169,19 +170,7 @@ def save(model_bytes: bytes, path: str | Path) -> Path:
     Raises:
         OSError: when the file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(model_bytes)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-    return path
+    return saving.write_whole(Path(path), lambda part: part.write_bytes(model_bytes))
 
 
 def _set_full_integer(converter: Any, images: NDArray[np.float32], io: IOType) -> None:

@@ -107,6 +107,48 @@ class TestPythonVersion:
         assert PROJECT["requires-python"] == f">={low[0]}.{low[1]},<{high[0]}.{high[1]}"
 
 
+class TestInterruptedInstall:
+    """A stamp must never stand for an environment that was left half-way."""
+
+    @pytest.fixture
+    def made(
+        self, environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> list[list[str]]:
+        """Point the module at an empty folder and record its commands instead of running them."""
+        commands: list[list[str]] = []
+        monkeypatch.setattr(environment, "VENV", str(tmp_path))
+        monkeypatch.setattr(environment, "STAMP", str(tmp_path / "installed.sha256"))
+        monkeypatch.setattr(environment, "has_this_python", lambda: True)
+        monkeypatch.setattr(
+            environment.subprocess, "check_call", lambda command, **_: commands.append(command)
+        )
+        return commands
+
+    def test_a_finished_one_is_kept(self, environment: ModuleType, made: list) -> None:
+        environment.make()
+        assert environment.is_current()
+        made.clear()
+        environment.make()
+        assert not any("venv" in command for command in made)
+
+    def test_one_without_a_stamp_begins_anew(self, environment: ModuleType, made: list) -> None:
+        environment.make()
+        assert "--clear" in made[0]
+
+    def test_the_old_stamp_goes_first(
+        self, environment: ModuleType, made: list, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        environment.make()
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(environment.subprocess, "check_call", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            environment.make()
+        assert not environment.is_current()
+
+
 def test_ruff_finds_nothing() -> None:
     for arguments in (["check"], ["format", "--check"]):
         result = subprocess.run(

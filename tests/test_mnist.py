@@ -56,6 +56,23 @@ def test_flipped_byte(tmp_path: Path) -> None:
         mnist.load(path)
 
 
+@pytest.mark.parametrize("start", [1_000, 4_000_000, 9_549_656])
+def test_overwritten_block(tmp_path: Path, start: int) -> None:
+    content = bytearray(mnist.PATH.read_bytes())
+    content[start : start + 4096] = bytes(4096)
+    path = tmp_path / "overwritten.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged .*overwritten\.npz\. Get the original"):
+        mnist.load(path)
+
+
+def test_one_array_instead_of_an_archive(tmp_path: Path, data: mnist.Mnist) -> None:
+    np.save(tmp_path / "array.npy", data.y_test)
+    path = (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(ValueError, match="damaged"):
+        mnist.load(path)
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -4,45 +4,78 @@ import logging
 import os
 import subprocess
 import sys
-import warnings
 
 from quant_tutorial import quiet
 
 import pytest
 
 
-def chatter() -> None:
-    os.write(1, b"native out\n")
-    os.write(2, b"native err\n")
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+# pytest captures streams, logs and warnings itself: only a process of its own shows what is seen.
+CHATTER = """
+import logging, os, sys, threading, warnings
+from quant_tutorial import quiet
+
+handler = logging.StreamHandler()  # keeps the stream it finds, as TensorFlow's does
+logging.getLogger("early").addHandler(handler)
+
+def chatter():
+    os.write(1, b"native out\\n")
+    os.write(2, b"native err\\n")
     print("printed")
-    logging.getLogger("quant_test").warning("logged")
-    warnings.warn("warned", stacklevel=1)
+    print("printed to stderr", file=sys.stderr)
+    logging.getLogger("early").warning("logged early")
+    logging.getLogger("late").warning("logged late")
+    warnings.warn("warned")
+"""
 
 
-def test_all_output_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet.all_output():
-        chatter()
-    print("after")
-    logging.getLogger("quant_test").warning("logged after")
-    out, err = capfd.readouterr()
-    assert out == "after\n"
-    assert "native" not in err
-    assert "warned" not in err
+def test_all_output_is_held_back() -> None:
+    result = run(
+        CHATTER + "print('before', end=' ')\n"
+        "with quiet.all_output():\n    chatter()\n"
+        "print('after')\nlogging.getLogger('early').warning('logged after')"
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (
+        0,
+        "before after\n",
+        "logged after\n",
+    )
 
 
-def test_native_output_leaves_pythons_streams(capfd: pytest.CaptureFixture[str]) -> None:
-    stream = sys.stdout
-    with quiet.native_output():
-        os.write(1, b"native out\n")
-        assert sys.stdout is stream
-    assert capfd.readouterr() == ("", "")
+def test_native_output_leaves_pythons_streams() -> None:
+    result = run(
+        CHATTER + "stream = sys.stdout\nwith quiet.native_output():\n"
+        "    os.write(1, b'native')\n    assert sys.stdout is stream\nprint('after')"
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "after\n", "")
 
 
-def test_what_was_printed_before_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
-    print("before", end="")
-    with quiet.all_output():
-        print("during")
-    assert capfd.readouterr().out == "before"
+def test_threads_take_turns() -> None:
+    result = run(
+        CHATTER
+        + """
+def work():
+    for _ in range(50):
+        with quiet.all_output():
+            os.write(1, b"native")
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print("after")
+"""
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "after\n", "")
+
+
+def test_a_closed_descriptor_does_no_harm() -> None:
+    result = run(CHATTER + "os.close(1)\nwith quiet.native_output():\n    pass\nos.write(2, b'ok')")
+    assert result.stderr.startswith("ok")
 
 
 def test_an_error_brings_everything_to_light(capfd: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +107,7 @@ def test_verbose_holds_nothing_back(
 
 def test_tensorflow_starts_without_a_word() -> None:
     code = "from quant_tutorial import models; models.load_baseline()"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    result = run(code)
     assert (result.stdout, result.stderr) == ("", "")
 
 
@@ -85,7 +116,5 @@ def test_another_keras_backend_is_named() -> None:
         "import keras; keras.config.backend = lambda: 'jax'\n"
         "from quant_tutorial import quiet; quiet.load_tensorflow()"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    result = run(code)
     assert "Keras runs on 'jax' here: restart the kernel" in result.stderr

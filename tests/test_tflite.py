@@ -139,6 +139,11 @@ class TestBadInput:
         with pytest.raises(ValueError, match="io must be one of float32, int8, uint8, got 'int16'"):
             tflite.convert(baseline, "int8", io="int16")
 
+    def test_what_float32_does_not_take(self, baseline: Any, calibration: np.ndarray) -> None:
+        for options in ({"io": "uint8"}, {"calibration": calibration}):
+            with pytest.raises(ValueError, match="float32 model takes neither io nor calibration"):
+                tflite.convert(baseline, "float32", **options)
+
     def test_calibration(self, baseline: Any, calibration: np.ndarray) -> None:
         for missing in (None, calibration[:0]):
             with pytest.raises(ValueError, match="calibration must hold at least one image"):
@@ -163,6 +168,9 @@ class TestSave:
     def test_writes_the_bytes(self, tmp_path: Path) -> None:
         path = tflite.save(b"content", tmp_path / "new" / "model.tflite")
         assert path.read_bytes() == b"content"
+        usual = tmp_path / "usual"
+        usual.write_bytes(b"")
+        assert path.stat().st_mode == usual.stat().st_mode
         assert [p.name for p in path.parent.iterdir()] == ["model.tflite"]
 
     def test_keeps_the_old_file_when_writing_fails(

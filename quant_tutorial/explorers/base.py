@@ -49,8 +49,7 @@ class Explorer(widgets.VBox):
         self._canvas = FigureCanvasAgg(figure)
         for artist in moving:
             artist.set_animated(True)
-        self._canvas.draw()  # all but the moving artists
-        self._background = self._canvas.copy_from_bbox(figure.bbox)
+        self.redraw_background()
         self._moving = sorted(moving, key=lambda artist: artist.get_zorder())
         self._picture, self._sentence = widgets.HTML(), widgets.HTML()
         names = HandleNames(names={control.css_class: control.handles for control in controls})
@@ -63,13 +62,19 @@ class Explorer(widgets.VBox):
         for source in [*(control.source for control in controls), *options]:
             source.observe(self.update, names="value")
 
+    def redraw_background(self) -> None:
+        """Draw all but the moving artists anew; for a `draw` that has changed them."""
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(self._canvas.figure.bbox)
+
     def update(self, _: dict | None = None) -> None:
         """Draw the present state; show an error in place of the sentence, never swallow it."""
         try:
             self.text = self._draw()
             self._picture.value = self._image_tag()
             self._sentence.value = f"<div style='max-width: 58em'>{html.escape(self.text)}</div>"
-        except Exception:
+        except Exception as error:
+            self.text, self._picture.value = f"Error: {error}", ""
             trace = html.escape(traceback.format_exc())
             self._sentence.value = f"<pre role='alert' style='color: #a00'>{trace}</pre>"
 
@@ -94,5 +99,7 @@ class Explorer(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
-        static = {"text/plain": self.text, "image/png": base64.b64encode(self.png()).decode()}
+        static = {"text/plain": self.text}
+        if self._picture.value:
+            static["image/png"] = base64.b64encode(self.png()).decode()
         return {**(bundle or {}), **static}

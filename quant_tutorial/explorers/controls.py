@@ -6,6 +6,7 @@ be used from the keyboard and always show the same value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anywidget
@@ -64,8 +65,11 @@ def real_range(
     ]
 
     def to_fields(change: dict) -> None:
+        # Silently: a field that is set before the other would send the slider a mixed pair.
         for field, end in zip(fields, change["new"], strict=True):
+            field.unobserve(to_slider, names="value")
             field.value = _tidy(end)
+            field.observe(to_slider, names="value")
 
     def to_slider(_: dict) -> None:
         # An end that is moved past the other one takes its place.
@@ -75,6 +79,17 @@ def real_range(
     for field in fields:
         field.observe(to_slider, names="value")
     return _labelled(label, slider, fields, names)
+
+
+def choice(label: str, options: Sequence[str], value: str) -> widgets.Dropdown:
+    """Make a dropdown with its label before it."""
+    return widgets.Dropdown(
+        options=list(options),
+        value=value,
+        description=label,
+        style={"description_width": "initial"},
+        layout={"width": "auto", "margin": "2px 1.5em 2px 2px"},
+    )
 
 
 def checkbox(label: str, value: bool = False) -> widgets.Checkbox:
