@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from quant_tutorial.affine import params_from_range, quantize
-from quant_tutorial.metrics import packed_bytes
+from quant_tutorial.affine import fake_quantize, params_from_range, quantize
+from quant_tutorial.calibration import MovingAverage
+from quant_tutorial.metrics import mse, packed_bytes
 
 import numpy as np
 
@@ -102,6 +103,68 @@ def _own_quantize(answer: Any) -> str | None:
 def _bits_for_error(answer: Any) -> str | None:
     right = next(n for n in range(2, 17) if params_from_range(-1, 1, n).scale / 2 < 0.001)
     return _number(answer, right, "the largest rounding error is half a scale.")
+
+
+@_exercise("03.1")
+def _moving_average(answer: Any) -> str | None:
+    seen = MovingAverage(momentum=0.9)
+    seen.observe([4.0])
+    seen.observe([6.0])
+    return _number(
+        answer, seen.range()[1], "the first batch sets the average, the second moves it."
+    )
+
+
+@_exercise("03.2")
+def _best_end(answer: Any) -> str | None:
+    values = np.random.default_rng(3).exponential(1, 10_000)
+
+    def error(end: int) -> float:
+        return mse(values, fake_quantize(values, params_from_range(0, end, 3)))
+
+    return _number(answer, min(range(1, 9), key=error), "compute the error of each of the eight.")
+
+
+@_exercise("03.3")
+def _own_observer(answer: Any) -> str | None:
+    seen = answer()
+    batches = np.random.default_rng(0).normal(size=(5, 20))
+    for batch in batches:
+        seen.observe(batch)
+    if tuple(map(float, seen.range())) != (batches.min(), batches.max()):
+        return f"after five batches range() gives {seen.range()}, not the extremes of all of them."
+    try:
+        answer().range()
+    except ValueError:
+        return None
+    return "range() must raise a ValueError when nothing was observed."
+
+
+@_exercise("04.1")
+def _count_of_scales(answer: Any) -> str | None:
+    return _number(answer, 8 + 16 + 32 + 10, "one for each output channel of each layer.")
+
+
+@_exercise("04.2")
+def _folded(answer: Any) -> str | None:
+    gain = 2 / math.sqrt(3 + 1)
+    right = 3.0 * gain, (0.0 - 0.5) * gain + 0.1
+    if np.allclose(np.asarray(answer, float), right):
+        return None
+    return "the factor is γ/√(variance + ε); the mean is multiplied by it too, β is not."
+
+
+@_exercise("04.3")
+def _channel_scales(answer: Any) -> str | None:
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 4, 6))
+    for bits in (8, 4, 2):
+        right = np.abs(kernel).max(axis=(0, 1, 2)) / (2 ** (bits - 1) - 1)
+        got = np.asarray(answer(kernel, bits))
+        if got.shape != right.shape:
+            return f"for a kernel of shape {kernel.shape} six scales are needed, got {got.shape}."
+        if not np.allclose(got, right):
+            return f"at {bits} bits the first scale must be {right[0]:.5f}, got {got[0]:.5f}."
+    return None
 
 
 @_exercise("06.1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 def mse(x: ArrayLike, x_hat: ArrayLike) -> float:
@@ -32,6 +32,22 @@ def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
     if signal == 0:
         raise ValueError("x is 0 everywhere: without a signal there is no ratio.")
     return math.inf if noise == 0 else 10 * math.log10(signal / noise)
+
+
+def channel_sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> NDArray[np.float64]:
+    """SQNR in decibels of each channel, which lie on the last axis; shape (channels,) (lesson 04).
+
+    A channel that is 0 everywhere, or has no error, gives infinity.
+
+    Raises:
+        ValueError: when the shapes differ or there are no values.
+    """
+    x, x_hat = _pair(x, x_hat)
+    axes = tuple(range(x.ndim - 1))
+    signal = np.mean(np.square(x.astype(np.float64)), axis=axes)
+    noise = np.mean(np.square(x.astype(np.float64) - x_hat), axis=axes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(noise == 0, np.inf, 10 * np.log10(signal / noise))
 
 
 def accuracy(outputs: ArrayLike, labels: ArrayLike) -> float:

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from quant_tutorial import metrics, mnist, quiet
+from quant_tutorial import metrics, mnist, quiet, saving
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 WEIGHTS = Path(__file__).parent / "data" / "baseline.weights.h5"
-FIGURES = WEIGHTS.with_name("baseline.json")
 
 _COMMAND = "python -m quant_tutorial.models"
 _EPOCHS, _BATCH, _SEED = 30, 128, 2026
@@ -59,7 +59,7 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
 
     Raises:
         FileNotFoundError: when the weights are missing.
-        ValueError: when the file is not that of this model.
+        ValueError: when the file is damaged or that of another model.
     """
     way_out = (
         "Get them back with `git checkout -- quant_tutorial/data`, or train the model again: "
@@ -69,17 +69,26 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
         raise FileNotFoundError(f"The baseline's weights are missing: {path}. {way_out}")
     model = build_baseline()
     try:
+        # Keras loads most damaged files without a word, so their digest is compared first.
+        figures = _figures_path(path)
+        if figures.exists() and json.loads(figures.read_text())["sha256"] != _digest(path):
+            raise ValueError(f"its digest is not the one in {figures.name}")
         model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"The baseline's weights are damaged ({error}): {path}. {way_out}"
         ) from error
     return model
 
 
-def predict(model: keras.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run a Keras model on images, shape (n, …), and give its outputs, without a progress bar."""
-    return model.predict(x, batch_size=500, verbose=0)
+def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
+    """Run a Keras model on images, shape (n, …), and give its outputs as NumPy arrays (lesson 01).
+
+    A model with several outputs gives them as it is built, as a list or a dictionary. No progress
+    bar, and no function is compiled, so that new models may follow one another quickly.
+    """
+    batches = [model(x[start : start + 500], training=False) for start in range(0, len(x), 500)]
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def multiply_adds(model: keras.Model) -> int:
@@ -101,6 +110,121 @@ def multiply_adds(model: keras.Model) -> int:
         elif layer.weights and not isinstance(layer, keras.layers.BatchNormalization):
             raise ValueError(f"Layer {layer.name} ({type(layer).__name__}) cannot be counted.")
     return total
+
+
+def kernels(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """Give the kernels of all convolutions and dense layers by layer name (lesson 04).
+
+    The output channels are the last axis; that of a depthwise convolution, (height, width, input
+    channels, multiplier), becomes (height, width, output channels).
+    """
+    return {
+        layer.name: _by_output_channel(layer, layer.kernel.numpy())
+        for layer in model.layers
+        if hasattr(layer, "kernel")
+    }
+
+
+def set_kernels(model: keras.Model, new: Mapping[str, NDArray[np.floating]]) -> None:
+    """Put kernels in the form of `kernels` into a model (lesson 04)."""
+    for name, kernel in new.items():
+        variable = model.get_layer(name).kernel
+        variable.assign(np.reshape(kernel, variable.shape))
+
+
+def _by_output_channel(layer: keras.Layer, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return kernel.reshape(*kernel.shape[:2], -1)
+    return kernel
+
+
+def fold_batch_norm(model: keras.Model) -> keras.Model:
+    """Merge each batch norm into the layer before it, and give the new model (lesson 04).
+
+    After training, batch norm multiplies each channel by γ/√(variance + ε) and adds an offset. The
+    convolution, depthwise convolution or dense layer before it can do that with its own weights and
+    bias. The outputs stay the same up to float rounding; the given model is not changed. Source:
+    Jacob et al., CVPR 2018, section 3.2.
+
+    Args:
+        model: A built Sequential or functional model.
+
+    Raises:
+        ValueError: for a batch norm that does not directly follow such a layer, or whose layer has
+            an activation of its own, is used elsewhere too, or has other channels.
+    """
+    graph = model
+    if isinstance(model, keras.Sequential):
+        graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    folds = {
+        _layer_before(layer, graph).name: layer
+        for layer in graph.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if layer.name in folds:
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return args[0]
+        return layer(*args, **kwargs)
+
+    folded = keras.models.clone_model(graph, clone_function=clone, call_function=call)
+    for layer in folded.layers:
+        if layer.weights:
+            original = graph.get_layer(layer.name)
+            norm = folds.get(layer.name)
+            layer.set_weights(_folded_weights(original, norm) if norm else original.get_weights())
+    return folded
+
+
+def _layer_before(norm: keras.layers.BatchNormalization, model: keras.Model) -> keras.Layer:
+    """Find the layer that a batch norm can be folded into, or say why there is none."""
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    before = norm.input._keras_history.operation
+
+    def refuse(reason: str) -> ValueError:
+        return ValueError(f"Batch norm {norm.name} cannot be folded: {reason}.")
+
+    if not isinstance(before, kinds) or before not in model.layers:
+        raise refuse(
+            f"it follows {before.name} ({type(before).__name__}), and only a convolution, "
+            "depthwise convolution or dense layer takes it in"
+        )
+    if before.activation is not keras.activations.linear:
+        raise refuse(f"layer {before.name} has an activation between the two")
+    users = [
+        layer.name
+        for layer in model.layers
+        for node in layer._inbound_nodes
+        for tensor in node.input_tensors
+        if tensor is before.output
+    ]
+    if len(set(users)) > 1 or any(output is before.output for output in model.outputs):
+        raise refuse(f"the output of {before.name} is used elsewhere too")
+    if norm.axis not in (-1, before.output.ndim - 1):
+        raise refuse(f"it works along axis {norm.axis}, which is not that of the channels")
+    return before
+
+
+def _folded_weights(
+    layer: keras.Layer, norm: keras.layers.BatchNormalization
+) -> list[NDArray[np.float32]]:
+    """Give the kernel and bias that do the work of a layer and the batch norm after it."""
+    weights = layer.get_weights()
+    kernel, bias = weights if layer.use_bias else (weights[0], 0.0)
+    gain = 1 / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+    gain = gain * norm.gamma.numpy() if norm.scale else gain
+    offset = norm.beta.numpy() if norm.center else 0.0
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        kernel = kernel * gain.reshape(kernel.shape[2:])  # (input channels, multiplier)
+    else:
+        kernel = kernel * gain  # the output channels are the last axis
+    return [kernel, (bias - norm.moving_mean.numpy()) * gain + offset]
 
 
 def train_baseline(
@@ -171,12 +295,12 @@ def _moved(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _write(path: Path, save: Callable[[Path], object]) -> None:
-    """Let `save` write a file, and put it in place only when it is complete."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        part = Path(folder) / path.name
-        save(part)
-        part.replace(path)
+def _figures_path(weights: Path) -> Path:
+    return weights.with_name(weights.name.replace(".weights.h5", ".json"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:
@@ -186,13 +310,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="a file *.weights.h5")
     options = parser.parse_args()
+    if not options.output.name.endswith(".weights.h5"):
+        parser.error(f"--output must end in .weights.h5, got {options.output}")
+    if options.epochs < 1:
+        parser.error(f"--epochs must be at least 1, got {options.epochs}")
 
     tf.config.experimental.enable_op_determinism()
     data, start = mnist.load(), time.monotonic()
     model = train_baseline(data.x_train, data.y_train, epochs=options.epochs, seed=options.seed)
     seconds = time.monotonic() - start
+    saving.write_whole(options.output, model.save_weights)
     figures = {
         "command": f"{_COMMAND} --epochs {options.epochs} --seed {options.seed}",
+        "sha256": _digest(options.output),
         "test_accuracy": metrics.accuracy(predict(model, mnist.to_float(data.x_test)), data.y_test),
         "parameters": model.count_params(),
         "multiply_adds": multiply_adds(model),
@@ -204,11 +334,8 @@ def main() -> None:
             "tensorflow": tf.__version__,
         },
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    _write(options.output, model.save_weights)
     text = json.dumps(figures, indent=2) + "\n"
-    figures_path = options.output.with_name(options.output.name.replace(".weights.h5", ".json"))
-    _write(figures_path, lambda part: part.write_text(text))
+    saving.write_whole(_figures_path(options.output), lambda part: part.write_text(text))
     print(text)
 
 

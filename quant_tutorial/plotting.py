@@ -7,10 +7,17 @@ marker or a line style always says the same as the colour.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quant_tutorial.affine import QuantParams, fake_quantize, quantize, split_error
+from quant_tutorial.affine import (
+    QuantParams,
+    fake_quantize,
+    params_from_range,
+    quantize,
+    split_error,
+)
+from quant_tutorial.calibration import Distribution
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -103,7 +110,10 @@ def plot_integer_histogram(ax: Axes, q: NDArray[np.integer], title: str) -> None
     """Draw how often each integer occurs in a quantized tensor of any shape (lesson 06)."""
     values, counts = np.unique(q, return_counts=True)
     ax.bar(values, counts, width=1.0, color=BLUE)
-    ax.set(xlabel="integer q", ylabel="how many", xlim=(-130, 130), title=title)
+    ends = np.iinfo(q.dtype)
+    margin = (ends.max - ends.min) / 100
+    limits = ends.min - margin, ends.max + margin
+    ax.set(xlabel="integer q", ylabel="how many", xlim=limits, title=title)
 
 
 def describe_integers(q: NDArray[np.integer], name: str) -> str:
@@ -124,6 +134,179 @@ def describe_affine(x: float, params: QuantParams) -> str:
         f"x̂ = {float(fake_quantize(x, params)):.4f}: rounding error {rounding:+.4f}, "
         f"clipping error {clipping:+.4f}."
     )
+
+
+def describe_range(name: str, params: QuantParams, distribution: Distribution) -> str:
+    """Say what a range does to the values of a layer (lesson 03)."""
+    rounding, clipping = distribution.error(params)
+    return (
+        f"{name} at {params.bits} bits, range {params.minimum:.3g} to {params.maximum:.3g}: "
+        f"mean squared error {rounding + clipping:.3g}, of which rounding {rounding:.3g} and "
+        f"clipping {clipping:.3g}."
+    )
+
+
+# How each calibrator is marked, in every figure.
+CALIBRATOR_MARKS = {
+    "min_max": ("o", BLUE),
+    "moving_average": ("s", SKY),
+    "percentile": ("^", GREEN),
+    "mse": ("D", VERMILION),
+    "entropy": ("X", PURPLE),
+}
+
+
+class RangeFigure:
+    """The picture of the range explorer: the values with the range, and the error's two parts.
+
+    Above, how often each value occurs, with the range as a band. Below, the mean squared error
+    against the upper end of the range, the lower end staying where it is. Lesson 03.
+    """
+
+    _POINTS = 80
+
+    def __init__(self) -> None:
+        self.figure = Figure(figsize=(9.4, 5.2))
+        self._values, self._errors = self.figure.subplots(
+            2, 1, sharex=True, height_ratios=[1, 1.25]
+        )
+        self.figure.subplots_adjust(left=0.09, right=0.985, top=0.95, bottom=0.09, hspace=0.22)
+        self._values.set_title("The values of the layer, and the range", loc="left", fontsize=10)
+        self._values.set(yscale="log", ylabel="how often")
+        self._errors.set(yscale="log", ylabel="mean squared error", xlabel="upper end of the range")
+        self._bars = self._values.add_collection(LineCollection([], colors=GREY, linewidths=1.4))
+        self._band = _range_mark(self._values)
+        (total,) = self._errors.plot([], [], color="black", lw=1.6, label="sum")
+        (rounding,) = self._errors.plot([], [], "--", color=BLUE, lw=1.6, label="rounding")
+        (clipping,) = self._errors.plot([], [], ":", color=VERMILION, lw=2.2, label="clipping")
+        self._curves = total, rounding, clipping
+        self._end = self._errors.axvline(0, color=SKY, lw=2)
+        self._marks = {}
+        for name, (marker, color) in CALIBRATOR_MARKS.items():
+            (self._marks[name],) = self._errors.plot(
+                [], [], marker, color=color, ms=9, mec="black", ls="", label=name, zorder=5
+            )
+        self._errors.legend(
+            ncols=8,
+            fontsize=9,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.98),
+            frameon=False,
+            columnspacing=1.2,
+            handletextpad=0.4,
+        )
+        self.moving = [self._band, self._end, *self._curves, *self._marks.values()]
+
+    def show_values(self, distribution: Distribution) -> None:
+        """Show the values of another layer; the still part of the picture changes with them."""
+        low, high = distribution.values[[0, -1]]
+        span = (high - low) or 1.0  # all values may be equal
+        counts, edges = np.histogram(
+            distribution.values, 600, (low, low + span), weights=np.diff(distribution.sums[0])
+        )
+        margin = 0.03 * span
+        self._values.set(xlim=(low - margin, high + margin), ylim=(0.5, 2 * counts.max()))
+        bars = zip((edges[:-1] + edges[1:]) / 2, counts, strict=True)
+        self._bars.set_segments([[(x, 0.5), (x, count)] for x, count in bars if count])
+        widest = sum(distribution.error(QuantParams(2, span / 3)))
+        finest = span**2 / 12 / 4**17
+        self._errors.set_ylim(finest, 10 * max(widest, 1e3 * finest))
+
+    def update(
+        self,
+        distribution: Distribution,
+        ends: tuple[float, float],
+        bits: int,
+        marks: Mapping[str, tuple[float, float]],
+    ) -> None:
+        """Show a range, and the ranges that the calibrators would choose."""
+        params = params_from_range(*ends, bits)
+        self._band.set_x(params.minimum)
+        self._band.set_width(params.maximum - params.minimum)
+        self._end.set_xdata([params.maximum] * 2)
+        low, top = min(ends[0], 0.0), distribution.values[-1]
+        uppers = np.linspace(top / self._POINTS, top, self._POINTS)
+        errors = [distribution.error(params_from_range(low, end, bits)) for end in uppers]
+        rounding, clipping = np.array(errors).T
+        floor = self._errors.get_ylim()[0] / 10  # a logarithmic axis has no 0
+        for line, error in zip(
+            self._curves, (rounding + clipping, rounding, clipping), strict=True
+        ):
+            line.set_data(uppers, np.maximum(error, floor))
+        for name, mark in self._marks.items():
+            chosen = params_from_range(*marks[name], bits)
+            mark.set_data([marks[name][1]], [sum(distribution.error(chosen))])
+
+
+# How each granularity is marked, in every figure, the coarsest largest: none can hide another.
+GRANULARITY_MARKS = {
+    "tensor-wise": ("X", VERMILION, 11),
+    "layer-wise": ("s", ORANGE, 7),
+    "channel-wise": ("o", BLUE, 4.5),
+}
+
+
+def describe_granularity(name: str, bits: int, sqnr: Mapping[str, NDArray[np.floating]]) -> str:
+    """Say how well each granularity serves the channels of a layer (lesson 04).
+
+    `sqnr` holds the SQNR of each channel in decibels, shape (channels,), by granularity.
+    """
+    parts = [
+        f"{granularity} {np.min(values):.1f} to {np.max(values):.1f} dB"
+        for granularity, values in sqnr.items()
+    ]
+    return f"{name} at {bits} bits, SQNR of its channels: {', '.join(parts)}."
+
+
+class GranularityFigure:
+    """The picture of the granularity explorer: the ranges of the channels, and their SQNR.
+
+    Left, for each output channel the weights from smallest to largest, and the range that the
+    chosen granularity gives it. Right, the SQNR of each channel at all granularities. Lesson 04.
+    """
+
+    def __init__(self) -> None:
+        self.figure = Figure(figsize=(9.4, 4.4))
+        self._weights, self._sqnr = self.figure.subplots(1, 2)
+        self.figure.subplots_adjust(left=0.08, right=0.985, top=0.93, bottom=0.11, wspace=0.2)
+        self._weights.set_title("Weights (bars) and the range they get", loc="left", fontsize=10)
+        self._weights.set(xlabel="output channel", ylabel="weight")
+        self._sqnr.set_title("SQNR of each channel", loc="left", fontsize=10)
+        self._sqnr.set(xlabel="output channel", ylabel="dB", ylim=(-5, 118))
+        self._bars = self._weights.add_collection(LineCollection([], colors=GREY, linewidths=5))
+        self._ranges = self._weights.add_collection(LineCollection([], colors=BLUE, linewidths=1.5))
+        self._points = {}
+        for name, (marker, color, size) in GRANULARITY_MARKS.items():
+            (self._points[name],) = self._sqnr.plot(
+                [], [], marker, color=color, ls="", mec="black", mew=0.5, ms=size, label=name
+            )
+        self._sqnr.legend(fontsize=8, loc="upper center", ncols=3, handletextpad=0.1)
+        self.moving = [self._ranges, *self._points.values()]
+
+    def show_layer(self, kernel: NDArray[np.floating], reach: float) -> None:
+        """Show the weights of a layer (channels on the last axis) between −reach and reach.
+
+        The still part of the picture changes with them.
+        """
+        channels = kernel.reshape(-1, kernel.shape[-1])
+        count = channels.shape[1]
+        for ax in (self._weights, self._sqnr):
+            ax.set_xlim(-0.7, count - 0.3)
+            ax.set_xticks(range(0, count, 1 if count <= 16 else 4))
+        self._weights.set_ylim(-1.08 * reach, 1.08 * reach)
+        ends = zip(channels.min(axis=0), channels.max(axis=0), strict=True)
+        self._bars.set_segments([[(c, low), (c, high)] for c, (low, high) in enumerate(ends)])
+
+    def update(self, params: QuantParams, sqnr: Mapping[str, NDArray[np.floating]]) -> None:
+        """Show the ranges of one granularity and the SQNR (channels,) of all."""
+        count = len(next(iter(sqnr.values())))
+        lows, highs = (np.broadcast_to(end, count) for end in (params.minimum, params.maximum))
+        lines = [
+            [(c - 0.4, end), (c + 0.4, end)] for ends in (lows, highs) for c, end in enumerate(ends)
+        ]
+        self._ranges.set_segments(lines)
+        for name, points in self._points.items():
+            points.set_data(range(count), sqnr[name])
 
 
 class AffineFigure:
@@ -159,7 +342,7 @@ class AffineFigure:
     def update(self, x: float, params: QuantParams) -> None:
         """Show the map and what it does with the number x."""
         x_hat = float(fake_quantize(x, params))
-        levels = _levels(params)
+        levels = _levels(params, self._low, self._high)
         for artist in self._range_marks:
             artist.set_x(params.minimum)
             artist.set_width(params.maximum - params.minimum)
@@ -261,10 +444,10 @@ class AffineFigure:
             note.set_visible(end - start > 0.12 * (self._high - self._low))
 
 
-def _levels(params: QuantParams, most: int = 1025) -> NDArray[np.floating]:
-    """Give the real values of the levels; of more than can be told apart on a screen, some."""
-    count = min(params.levels, most)
-    q = np.rint(np.linspace(params.qmin, params.qmax, count))
+def _levels(params: QuantParams, low: float, high: float, most: int = 1025) -> NDArray[np.floating]:
+    """Give the levels that numbers from low to high come back as; of very many, only some."""
+    first, last = (int(quantize(end, params)) for end in (low, high))
+    q = np.rint(np.linspace(first, last, min(last - first + 1, most)))
     return (q - params.zero_point) * params.scale
 
 

@@ -22,7 +22,17 @@ def test_open_wrong_and_impossible_answers(
 
 @pytest.mark.parametrize(
     ("exercise", "answer"),
-    [("01.1", 7033), ("01.2", 3), ("02.1", 2 / 15), ("02.2", -64), ("02.4", 10), ("06.1", 72)],
+    [
+        ("01.1", 7033),
+        ("01.2", 3),
+        ("02.1", 2 / 15),
+        ("02.2", -64),
+        ("02.4", 10),
+        ("03.1", 4.2),
+        ("03.2", 5),
+        ("04.1", 66),
+        ("06.1", 72),
+    ],
 )
 def test_right_numbers(capsys: pytest.CaptureFixture[str], exercise: str, answer: float) -> None:
     assert said(capsys, exercise, answer) == f"Exercise {exercise}: right.\n"

@@ -6,9 +6,13 @@ import itertools
 import re
 
 from quant_tutorial.affine import fake_quantize, params_from_range, quantize
+from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.affine import HIGH, LOW, STEP, AffineExplorer
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.calibration import RangeExplorer
+from quant_tutorial.explorers.granularity import GranularityExplorer
+from quant_tutorial.scheme import GRANULARITIES
 
 import numpy as np
 import pytest
@@ -57,10 +61,31 @@ class TestAffineExplorer:
         explorer.symmetric.value, explorer.narrow_range.value, explorer.unsigned.value = options
         for ends in ((LOW, HIGH), (LOW, LOW), (HIGH, HIGH), (0, 0), (0, STEP), (-STEP, 0), (3, 5)):
             explorer.value_range.value = ends
+            assert explorer.value_range.value == ends
             for x in (LOW, 0, HIGH):
                 explorer.x.value = x
                 picture(explorer)
-        assert fake_quantize(0.0, params_from_range(3, 5, bits)) == 0
+
+    def test_every_stop_of_both_ends(self, explorer: AffineExplorer) -> None:
+        stops = np.linspace(LOW, HIGH, round((HIGH - LOW) / STEP) + 1).round(9).tolist()
+        for ends in [(LOW, stop) for stop in stops] + [(stop, HIGH) for stop in stops]:
+            explorer.value_range.value = ends
+            picture(explorer)
+            assert explorer.value_range.value == ends
+            params = params_from_range(*ends, 4)
+            assert f"from {params.minimum:.4g} to {params.maximum:.4g}, scale" in explorer.text
+
+    @pytest.mark.parametrize("bits", [2, 8, 16])
+    @pytest.mark.parametrize("ends", [(0, 10), (0, 0), (LOW, HIGH), (-0.05, 0)])
+    def test_the_drawn_staircase_is_the_map(
+        self, explorer: AffineExplorer, bits: int, ends: tuple[float, float]
+    ) -> None:
+        explorer.bits.value, explorer.value_range.value = bits, ends
+        params = params_from_range(*ends, bits)
+        corners, steps = explorer._plot._stairs.get_data()
+        middles = (corners[::2] + corners[1::2]) / 2  # of the treads
+        drawn = max(params.scale, (HIGH - LOW) / 500)
+        assert np.abs(fake_quantize(middles, params) - steps[::2]).max() <= drawn / 2
 
     def test_the_picture_keeps_its_size_and_has_alt_text(self, explorer: AffineExplorer) -> None:
         for bits in (2, 16):
@@ -105,6 +130,98 @@ class TestAffineExplorer:
         monkeypatch.setattr(explorer, "_draw", broken)
         explorer.bits.value = 9
         assert "RuntimeError: no &lt;picture&gt; today" in explorer._sentence.value
+        bundle = explorer._repr_mimebundle_()
+        assert bundle["text/plain"] == "Error: no <picture> today"
+        assert "image/png" not in bundle
+        monkeypatch.undo()
+        explorer.bits.value = 8
+        picture(explorer)
+
+
+@pytest.fixture(scope="module")
+def statistics() -> dict[str, Statistics]:
+    random = np.random.default_rng(0)
+    seen = {"relu": Statistics(), "logits": Statistics(), "constant": Statistics()}
+    for _ in range(5):
+        seen["relu"].observe(np.maximum(random.normal(size=2000), 0))
+        seen["logits"].observe(5 * random.normal(size=500))
+        seen["constant"].observe(np.full(10, 2.0))
+    return seen
+
+
+class TestRangeExplorer:
+    def test_every_stop(self, statistics: dict[str, Statistics]) -> None:
+        explorer = RangeExplorer(statistics, "relu")
+        for name in statistics:
+            explorer.layer.value = name
+            for bits in range(2, 17):
+                explorer.bits.value = bits
+                picture(explorer)
+                assert explorer.text.startswith(f"{name} at {bits} bits")
+            explorer.bits.value = 4
+            for percent in range(101):
+                for ends in ((0, percent), (percent, 100)):
+                    explorer.percent.value = ends
+                    assert explorer.percent.value == ends
+                    picture(explorer)
+
+    def test_the_sentence_is_the_error_of_the_range(
+        self, statistics: dict[str, Statistics]
+    ) -> None:
+        explorer = RangeExplorer(statistics, "relu", bits=3)
+        explorer.percent.value = (0, 50)
+        high = statistics["relu"].ranges(3)["min_max"][1] / 2
+        rounding, clipping = statistics["relu"].distribution.error(params_from_range(0, high, 3))
+        assert f"rounding {rounding:.3g} and clipping {clipping:.3g}" in explorer.text
+        assert "Of the calibrators mse does best" in explorer.text
+
+    def test_marks_lie_on_the_sum(self, statistics: dict[str, Statistics]) -> None:
+        explorer = RangeExplorer(statistics, "relu", bits=4)
+        total = explorer._plot._curves[0]
+        for name, (low, high) in statistics["relu"].ranges(4).items():
+            (x,), (y,) = explorer._plot._marks[name].get_data()
+            assert (low, x) == (0, high)
+            assert y == pytest.approx(np.interp(x, *total.get_data()), rel=0.1)
+
+    def test_an_unknown_layer(self, statistics: dict[str, Statistics]) -> None:
+        with pytest.raises(ValueError, match=r"layer must be one of relu, .*, got 'conv'"):
+            RangeExplorer(statistics, "conv")
+
+
+KERNELS = {
+    "a": np.random.default_rng(1).normal(size=(3, 3, 2, 5)) * [1, 2, 3, 4, 0.1],
+    "b": np.random.default_rng(2).normal(size=(7, 20)) * 0.05,
+}
+
+
+class TestGranularityExplorer:
+    def test_every_stop(self) -> None:
+        explorer = GranularityExplorer(KERNELS, {})
+        for name, granularity, symmetric in itertools.product(
+            KERNELS, GRANULARITIES, (True, False)
+        ):
+            explorer.layer.value, explorer.granularity.value = name, granularity
+            explorer.symmetric.value = symmetric
+            for bits in range(2, 17):
+                explorer.bits.value = bits
+                picture(explorer)
+                assert explorer.text.startswith(f"{name} at {bits} bits")
+
+    def test_ranges_and_ratios_are_those_of_the_parameters(self) -> None:
+        explorer = GranularityExplorer(KERNELS, {(4, "channel-wise"): 0.5}, bits=4)
+        largest = np.abs(KERNELS["a"]).max(axis=(0, 1, 2))
+        ends = [segment[0][1] for segment in explorer._plot._ranges.get_segments()]
+        np.testing.assert_allclose(ends, [*-largest, *largest])
+        shown = {n: p.get_ydata() for n, p in explorer._plot._points.items()}
+        assert (shown["channel-wise"] >= shown["layer-wise"] - 1e-9).all()
+        assert shown["channel-wise"][4] > shown["layer-wise"][4] + 10
+        assert explorer.text.endswith("All layers channel-wise at 4 bits: accuracy 50.0%.")
+        explorer.bits.value = 5
+        assert "accuracy" not in explorer.text
+
+    def test_an_unknown_layer(self) -> None:
+        with pytest.raises(ValueError, match="layer must be one of a, b, got 'c'"):
+            GranularityExplorer(KERNELS, {}, "c")
 
 
 class TestControls:
@@ -124,8 +241,12 @@ class TestControls:
         assert (lower.value, upper.value) == (5, 7)
         upper.value = 99
         assert slider.value == (5, 10)
-        slider.value = (-2, 3)
-        assert (lower.value, upper.value) == (-2, 3)
+        for ends in ((-2, 3), (4, 7), (-10, -10), (10, 10), (-0.05, 0), (3, 5)):
+            changes: list[tuple[float, float]] = []
+            slider.observe(lambda change, seen=changes: seen.append(change["new"]), names="value")
+            slider.value = ends
+            assert slider.value == (lower.value, upper.value) == ends
+            assert changes == [ends]  # one change, one picture
 
     def test_a_field_shows_the_number_that_is_meant(self) -> None:
         control = controls.real("Number x", 0, -10, 10, 0.05)

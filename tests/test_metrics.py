@@ -19,6 +19,15 @@ def test_sqnr() -> None:
     assert metrics.sqnr_db([1.0], [1.0]) == math.inf
 
 
+def test_channel_sqnr() -> None:
+    x = np.array([[10.0, 1.0, 0.0], [-10.0, 1.0, 0.0]])
+    x_hat = np.array([[9.0, 1.0, 0.0], [-9.0, 1.0, 0.0]])
+    assert metrics.channel_sqnr_db(x, x_hat).tolist() == [20, math.inf, math.inf]
+    assert metrics.channel_sqnr_db(x[:, :1], x_hat[:, :1])[0] == metrics.sqnr_db(
+        x[:, 0], x_hat[:, 0]
+    )
+
+
 def test_accuracy() -> None:
     logits = np.array([[0.1, 0.9], [0.8, 0.2], [0.6, 0.4]])
     assert metrics.accuracy(logits, [1, 0, 1]) == pytest.approx(2 / 3)

@@ -1,6 +1,7 @@
 """The baseline: within its limits, trained, and trainable again."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def test_within_its_limits(baseline: Any) -> None:
 def test_accuracy_is_the_one_written_down(
     baseline: Any, data: mnist.Mnist, x_test: np.ndarray
 ) -> None:
-    figures = json.loads(models.FIGURES.read_text())
+    figures = json.loads(models.WEIGHTS.with_name("baseline.json").read_text())
     accuracy = metrics.accuracy(models.predict(baseline, x_test), data.y_test)
     assert accuracy >= 0.992
     assert accuracy == pytest.approx(figures["test_accuracy"], abs=1e-4)
@@ -71,6 +72,32 @@ def test_missing_and_damaged_weights(tmp_path: Path) -> None:
         models.load_baseline(other)
 
 
+@pytest.mark.parametrize("start", [3_000, 20_000, 60_000])
+def test_an_overwritten_block_is_found(tmp_path: Path, start: int) -> None:
+    for name in ("baseline.weights.h5", "baseline.json"):
+        shutil.copy(models.WEIGHTS.with_name(name), tmp_path)
+    path = tmp_path / "baseline.weights.h5"
+    assert models.load_baseline(path).count_params() == 14_066
+    content = bytearray(path.read_bytes())
+    content[start : start + 64] = bytes(b ^ 0x55 for b in content[start : start + 64])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"its digest is not the one in baseline\.json.*Get them"):
+        models.load_baseline(path)
+
+
+def test_the_command_refuses_before_it_trains(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments, message in (
+        (["--output", "x.h5"], "--output must end in .weights.h5, got x.h5"),
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+    ):
+        monkeypatch.setattr("sys.argv", ["models", *arguments])
+        with pytest.raises(SystemExit):
+            models.main()
+        assert message in capsys.readouterr().err
+
+
 def test_multiply_adds_by_hand() -> None:
     layers = keras.layers
     model = keras.Sequential(
@@ -86,3 +113,95 @@ def test_multiply_adds_by_hand() -> None:
     unknown = keras.Sequential([keras.Input((4, 2)), layers.LSTM(3)])
     with pytest.raises(ValueError, match=r"Layer lstm\w* \(LSTM\) cannot be counted"):
         models.multiply_adds(unknown)
+
+
+class TestFolding:
+    def folded(self, model: keras.Model) -> keras.Model:
+        """Give every batch norm arbitrary statistics, then fold; check that outputs stay."""
+        random = np.random.default_rng(0)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.set_weights([random.uniform(0.5, 2, w.shape) for w in layer.get_weights()])
+        x = random.normal(size=(30, *model.input_shape[1:])).astype(np.float32)
+        before = models.predict(model, x)
+        folded = models.fold_batch_norm(model)
+        assert keras.layers.BatchNormalization not in map(type, folded.layers)
+        np.testing.assert_allclose(models.predict(folded, x), before, atol=1e-4)
+        np.testing.assert_array_equal(models.predict(model, x), before)
+        return folded
+
+    def test_baseline(self, baseline: Any, x_test: np.ndarray) -> None:
+        folded = models.fold_batch_norm(baseline)
+        before, after = (models.predict(model, x_test) for model in (baseline, folded))
+        assert np.abs(before - after).max() < 1e-4
+        assert list(models.kernels(folded)) == ["conv1", "conv2", "conv3", "logits"]
+
+    def test_every_kind_of_layer_in_a_sequential_model(self) -> None:
+        layers = keras.layers
+        self.folded(
+            keras.Sequential(
+                [
+                    keras.Input((10, 10, 3)),
+                    layers.DepthwiseConv2D(3, depth_multiplier=2),
+                    layers.BatchNormalization(),
+                    layers.ReLU(),
+                    layers.Conv2D(5, 1, use_bias=False),
+                    layers.BatchNormalization(scale=False),
+                    layers.Flatten(),
+                    layers.Dense(7),
+                    layers.BatchNormalization(center=False),
+                ]
+            )
+        )
+
+    def test_functional_model_with_a_branch(self) -> None:
+        layers = keras.layers
+        image = keras.Input((8, 8, 4))
+        x = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(image))
+        x = layers.ReLU()(layers.Add()([x, image]))
+        self.folded(keras.Model(image, layers.GlobalAveragePooling2D()(x)))
+
+    def test_refused(self) -> None:
+        layers = keras.layers
+        image = keras.Input((8, 8, 4))
+        conv = layers.Conv2D(4, 3, padding="same", name="conv")(image)
+        norm = layers.BatchNormalization(name="norm")
+        cases = {
+            "follows pool": norm(layers.MaxPooling2D(2, name="pool")(image)),
+            "layer active has an activation": layers.BatchNormalization(name="norm")(
+                layers.Conv2D(4, 3, activation="relu", name="active")(image)
+            ),
+            "the output of conv is used elsewhere": layers.Add()(
+                [conv, layers.BatchNormalization(name="norm")(conv)]
+            ),
+            "along axis 1": layers.BatchNormalization(axis=1, name="norm")(conv),
+        }
+        for reason, output in cases.items():
+            with pytest.raises(ValueError, match=f"Batch norm norm cannot be folded: .*{reason}"):
+                models.fold_batch_norm(keras.Model(image, output))
+
+
+def test_kernels_go_out_and_in_again() -> None:
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise"),
+            layers.Conv2D(5, 2, name="conv"),
+        ]
+    )
+    kernels = models.kernels(model)
+    assert {name: kernel.shape for name, kernel in kernels.items()} == {
+        "depthwise": (3, 3, 6),
+        "conv": (2, 2, 6, 5),
+    }
+    x = np.random.default_rng(0).normal(size=(3, 6, 6, 3)).astype(np.float32)
+    before = models.predict(model, x)
+    doubled = dict(kernels)
+    doubled["depthwise"] = kernels["depthwise"] * np.arange(6)
+    models.set_kernels(model, doubled)
+    # Output channel 2·i + j of a depthwise convolution comes from input i: channel 0 is now 0.
+    depthwise = keras.Model(model.inputs[0], model.get_layer("depthwise").output)
+    assert not models.predict(depthwise, x)[..., 0].any()
+    models.set_kernels(model, kernels)
+    np.testing.assert_array_equal(models.predict(model, x), before)

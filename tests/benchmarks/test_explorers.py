@@ -1,18 +1,67 @@
 """Kernel time from a moved slider to the new picture: `make benchmark`."""
 
 import itertools
+from collections.abc import Callable, Iterable
 
+from quant_tutorial import mnist, models
+from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers.affine import AffineExplorer
+from quant_tutorial.explorers.calibration import RangeExplorer
+from quant_tutorial.explorers.granularity import GranularityExplorer
 
+import keras
+import numpy as np
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+# Up and down again, so that each of 50 moves is to another place.
+WIDTHS = [*range(2, 17), *range(15, 2, -1)]
 
-def test_affine_explorer(benchmark: BenchmarkFixture) -> None:
+
+@pytest.fixture(scope="module")
+def folded() -> keras.Model:
+    return models.fold_batch_norm(models.load_baseline())
+
+
+@pytest.fixture(scope="module")
+def statistics(folded: keras.Model) -> dict[str, Statistics]:
+    """Those of lesson 03: a thousand images."""
+    images = mnist.to_float(mnist.load().x_train[:1000])
+    names = ("image", "relu1", "relu2", "relu3", "logits")
+    probe = keras.Model(folded.input, {name: folded.get_layer(name).output for name in names})
+    seen = {name: Statistics() for name in names}
+    for start in range(0, 1000, 100):
+        for name, values in models.predict(probe, images[start : start + 100]).items():
+            seen[name].observe(values)
+    return seen
+
+
+def measure(benchmark: BenchmarkFixture, states: Iterable, move: Callable[[object], None]) -> None:
+    """Time 50 moves through the states, beginning again at the end."""
+    states = itertools.cycle(states)
+    benchmark.pedantic(move, setup=lambda: ((next(states),), {}), rounds=50, iterations=1)
+
+
+def test_affine(benchmark: BenchmarkFixture) -> None:
     explorer = AffineExplorer()
-    widths = itertools.cycle([*range(2, 17), *range(15, 2, -1)])
-
-    def move() -> None:
-        explorer.bits.value = next(widths)
-
-    benchmark.pedantic(move, rounds=50, warmup_rounds=3)
+    measure(benchmark, WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
     assert explorer.text.startswith(f"{explorer.bits.value} bits")
+
+
+def test_calibration_bits(benchmark: BenchmarkFixture, statistics: dict[str, Statistics]) -> None:
+    explorer = RangeExplorer(statistics, "relu2")
+    measure(benchmark, WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
+    assert f" at {explorer.bits.value} bits" in explorer.text
+
+
+def test_calibration_range(benchmark: BenchmarkFixture, statistics: dict[str, Statistics]) -> None:
+    explorer = RangeExplorer(statistics, "relu2")
+    ends = [(0, end) for end in np.random.default_rng(0).permutation(np.arange(1, 101)).tolist()]
+    measure(benchmark, ends, lambda pair: setattr(explorer.percent, "value", pair))
+    assert "mean squared error" in explorer.text
+
+
+def test_granularity(benchmark: BenchmarkFixture, folded: keras.Model) -> None:
+    explorer = GranularityExplorer(models.kernels(folded), {}, "conv3")
+    measure(benchmark, WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
+    assert f" at {explorer.bits.value} bits" in explorer.text
