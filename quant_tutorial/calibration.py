@@ -50,9 +50,10 @@ class Observer(Protocol):
 
 
 class MinMax:
-    """The smallest and the largest value seen: what the TFLite converter does (lesson 03).
+    """The smallest and the largest value seen (lesson 03).
 
-    Clips nothing, and so takes over every outlier. Source: LiteRT 8-bit quantization specification.
+    It is what the TFLite converter does with a representative dataset. It clips nothing, and so
+    takes over every outlier.
     """
 
     def __init__(self) -> None:
@@ -126,8 +127,9 @@ class Percentile(_HistogramObserver):
     """The range that leaves out a given share of the values at each end (lesson 03).
 
     With percentile 99.9 a thousandth of the values lies above the range, and a thousandth below it;
-    data without negative values keeps its lower end. Exact to the width of a histogram bin. Source:
-    Wu et al., "Integer Quantization for Deep Learning Inference" (2020), section 3.3.
+    data without negative values keeps its lower end. Exact to the width of a histogram bin. After
+    Wu et al., "Integer Quantization for Deep Learning Inference" (2020), section 3.3, who take the
+    percentile of the magnitudes.
 
     Raises:
         ValueError: for a percentile outside (50, 100].
@@ -167,12 +169,13 @@ class MeanSquaredError(_HistogramObserver):
 class Entropy(_HistogramObserver):
     """The range whose quantized histogram is nearest to the original in KL divergence (lesson 03).
 
-    Works on magnitudes: for data with a sign the range is [−t, t] and half of the levels serve each
-    side; for data without one it is [0, t] with all of them. From the bit width on that has as many
-    levels as the histogram has bins, nothing is to be gained by clipping, and the range is the
-    whole one. Source: S. Migacz, "8-bit Inference with TensorRT" (GTC 2017); the exact zeros of a
-    ReLU do not count, as in NVIDIA's pytorch-quantization, because 0 is always a level; the
-    quantized form is smoothed, as in Apache MXNet, lest an empty last bin count as infinitely bad.
+    Works on magnitudes: for data with a sign the range is [−t, t], cut to the extremes seen, and
+    half of the levels serve each side; for data without one it is [0, t] with all of them. From the
+    bit width on that has as many levels as the histogram has bins, nothing is to be gained by
+    clipping, and the range is the whole one. The exact zeros of a ReLU do not count, as in NVIDIA's
+    pytorch-quantization, because 0 is always a level; the quantized form is smoothed, as in Apache
+    MXNet, lest an empty last bin count as infinitely bad. Source: S. Migacz, "8-bit Inference with
+    TensorRT" (GTC 2017).
 
     Args:
         bits: The bit width that the range is for, 2 to 16.
@@ -395,7 +398,8 @@ class Histogram:
         """Give the values as a distribution: the middles of the bins with their counts."""
         used = np.flatnonzero(self._counts)
         middles = (used + self._first + 0.5) * self.width
-        # A value of exactly 0 is frequent (ReLU) and must not be moved to the middle of its bin.
+        # A value of exactly 0 is frequent (ReLU) and must not be moved to the middle of its bin;
+        # the few others in that bin are taken for 0 as well.
         middles[used + self._first == 0] = 0.0
         middles = np.clip(middles, *self.extremes)
         return Distribution.from_counts(middles, self._counts[used], self.width)

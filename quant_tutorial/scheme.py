@@ -150,6 +150,6 @@ def _check_tensor_schemes(scheme: Any, names: tuple[str, ...]) -> None:
             raise ValueError(f"{name} must be a TensorScheme, got {value!r}.")
         if name != "weights" and value.bits is not None and value.granularity != "layer-wise":
             raise ValueError(
-                f"{name}.granularity must be layer-wise, got {value.granularity!r}: no target has "
-                "any other for activations; only weights can have it."
+                f"{name}.granularity must be layer-wise, got {value.granularity!r}: LiteRT has no "
+                "other for activations; only weights can have it."
             )
