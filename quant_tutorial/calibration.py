@@ -387,9 +387,7 @@ class Histogram:
         self._extremes.observe(values)
         low, high = float(values.min()), float(values.max())
         if self._exponent is None:
-            # As narrow as holds the batch and 0; not so narrow that a width could vanish.
-            span = max(high, 0.0) - min(low, 0.0)
-            self._exponent = max(math.frexp(span / (self._bins - 2))[1], -900)
+            self._exponent = self._exponent_for(low, high)
         self._make_room(low, high)
         index = np.floor(values / self.width).astype(np.int64) - self._first
         self._counts += np.bincount(index, minlength=self._bins)
@@ -424,19 +422,25 @@ class Histogram:
         counts = np.bincount(mirrored // merge, self._counts).astype(np.int64)
         return counts[: np.flatnonzero(counts)[-1] + 1], merge * self.width
 
+    def _exponent_for(self, low: float, high: float) -> int:
+        """As narrow as holds low, high and 0; not so narrow that a width could vanish."""
+        span = max(high, 0.0) / (self._bins - 2) - min(low, 0.0) / (self._bins - 2)
+        return max(math.frexp(span)[1], -900)
+
     def _make_room(self, low: float, high: float) -> None:
         used = np.flatnonzero(self._counts)
         counts, places = self._counts[used], used + self._first
-        merges = 0
+        merges = max(self._exponent_for(low, high) - 1 - self._exponent, 0)
         while True:
             width = math.ldexp(1.0, self._exponent + merges)
             # Shifting right halves the number of a bin and rounds down, below 0 as well.
-            ends = [math.floor(low / width), math.floor(high / width), *(places >> merges)]
+            shift = min(merges, 62)  # 64-bit integers have no more to shift
+            ends = [math.floor(low / width), math.floor(high / width), *(places >> shift).tolist()]
             if max(ends) - min(ends) < self._bins:
                 break
             merges += 1
         self._exponent, self._first = self._exponent + merges, min(ends)
-        merged = np.bincount((places >> merges) - self._first, counts, minlength=self._bins)
+        merged = np.bincount((places >> shift) - self._first, counts, minlength=self._bins)
         self._counts = merged.astype(np.int64)
 
 

@@ -1,11 +1,19 @@
 """What several tests need: the data, the trained model and its converted files, made once."""
 
+import os
 from typing import Any
 
 from quant_tutorial import mnist
 
+import hypothesis
 import numpy as np
 import pytest
+
+# A developer's machine tries new examples at each run. CI tries the same ones for the same code, so
+# that it says something about the change and not about luck.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
