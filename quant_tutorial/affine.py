@@ -46,7 +46,7 @@ class QuantParams:
 
     def __post_init__(self) -> None:
         """Check the fields; make the arrays of a per-channel map read-only."""
-        object.__setattr__(self, "bits", _checked_bits(self.bits))
+        object.__setattr__(self, "bits", checked_bits(self.bits))
         if self.axis is not None and not isinstance(self.axis, int):
             raise ValueError(f"axis must be an integer or None, got {self.axis!r}.")
         scale = np.array(self.scale, dtype=np.float64)
@@ -151,7 +151,7 @@ def params_from_range(
         ValueError: for NaN or infinite ends, minimum > maximum, a bit width outside 2 to 16, or
             shapes that do not go together.
     """
-    bits = _checked_bits(bits)
+    bits = checked_bits(bits)
     low, high = (
         _finite(name, end).astype(np.float64)
         for name, end in (("minimum", minimum), ("maximum", maximum))
@@ -190,8 +190,8 @@ def params_from_range(
 def round_half_away(values: ArrayLike) -> NDArray[np.floating]:
     """Round to the nearest integer, ties away from zero: 0.5 → 1, −0.5 → −1, 2.5 → 3.
 
-    It is C's `round`, which LiteRT's reference kernels use; `np.round` gives ties to the even
-    neighbour. Any shape; the floating-point type of the input is kept. Lesson 02.
+    It is C's `round`, which LiteRT's reference QUANTIZE kernel uses; `np.round` gives ties to the
+    even neighbour. Any shape; the floating-point type of the input is kept. Lesson 02.
     """
     values = np.asarray(values)
     whole = np.trunc(values)
@@ -265,7 +265,12 @@ def split_error(x: float, params: QuantParams) -> tuple[float, float]:
     return float(fake_quantize(x, params)) - clipped, clipped - x
 
 
-def _checked_bits(bits: int) -> int:
+def checked_bits(bits: int) -> int:
+    """Give a bit width as a Python integer.
+
+    Raises:
+        ValueError: when it is not an integer from 2 to 16.
+    """
     if isinstance(bits, bool) or not isinstance(bits, int | np.integer):
         raise ValueError(f"bits must be an integer, got {bits!r}.")
     if not MIN_BITS <= bits <= MAX_BITS:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from quant_tutorial.affine import QuantParams, params_from_range, round_half_away
+from quant_tutorial.affine import QuantParams, checked_bits, params_from_range, round_half_away
 from quant_tutorial.scheme import CALIBRATORS, TensorScheme
 
 import numpy as np
@@ -159,8 +159,7 @@ class MeanSquaredError(_HistogramObserver):
 
     def __init__(self, bits: int, *, symmetric: bool = False) -> None:
         super().__init__()
-        self._bits, self._symmetric = bits, symmetric
-        params_from_range(0, 1, bits)  # says what is wrong with the bit width
+        self._bits, self._symmetric = checked_bits(bits), symmetric
 
     def _choose(self, histogram: Histogram) -> Range:
         return mse_range(histogram.distribution(), self._bits, symmetric=self._symmetric)
@@ -183,8 +182,7 @@ class Entropy(_HistogramObserver):
 
     def __init__(self, bits: int) -> None:
         super().__init__()
-        self._bits = bits
-        params_from_range(0, 1, bits)
+        self._bits = checked_bits(bits)
 
     def _choose(self, histogram: Histogram) -> Range:
         return entropy_range(histogram, self._bits)
@@ -265,7 +263,7 @@ class Statistics:
         """
         if bits not in self._ranges:
             extremes = self._histogram.extremes
-            params_from_range(*extremes, bits)
+            checked_bits(bits)
             found = {"min_max": extremes, "moving_average": self._average.range()}
             for name, choose in (
                 ("percentile", lambda: percentile_range(self._histogram)),
@@ -306,7 +304,7 @@ def observer(name: str, bits: int, *, symmetric: bool = False, axis: int | None 
     }
     if name not in makers:
         raise ValueError(f"name must be one of {', '.join(CALIBRATORS)}, got {name!r}.")
-    params_from_range(0, 1, bits)
+    checked_bits(bits)  # also for those that do not use it
     return makers[name]() if axis is None else PerChannel(makers[name], axis)
 
 
@@ -384,8 +382,8 @@ class Histogram:
     def observe(self, batch: ArrayLike) -> None:
         """Count a batch of values, any shape."""
         values = _checked(batch).ravel().astype(np.float64)
-        self._extremes.observe(values)
         low, high = float(values.min()), float(values.max())
+        self._extremes.observe([low, high])
         if self._exponent is None:
             self._exponent = self._exponent_for(low, high)
         self._make_room(low, high)

@@ -224,7 +224,7 @@ class RangeFigure:
         self._band.set_x(params.minimum)
         self._band.set_width(params.maximum - params.minimum)
         self._end.set_xdata([params.maximum] * 2)
-        low, top = min(ends[0], 0.0), distribution.values[-1]
+        low, top = min(ends[0], 0.0), max(distribution.values[-1], 0.0)
         uppers = np.linspace(top / self._POINTS, top, self._POINTS)
         errors = [distribution.error(params_from_range(low, end, bits)) for end in uppers]
         rounding, clipping = np.array(errors).T
@@ -319,7 +319,7 @@ class AffineFigure:
     _AROUND = 4  # levels that the magnifier shows on each side
 
     def __init__(self, low: float, high: float) -> None:
-        self.figure = Figure(figsize=(9.4, 5.1), layout=None)
+        self.figure = Figure(figsize=(9.4, 5.1))
         margin = 0.03 * (high - low)
         self._low, self._high = low - margin, high + margin
         self._ticks = np.linspace(low, high, 5)

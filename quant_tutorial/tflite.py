@@ -132,18 +132,17 @@ def predict(
     """
     interpreter = _interpreter(model_bytes, threads)
     source, target = _only(interpreter, "input"), _only(interpreter, "output")
-    params = _tensor(source).params
-    if x.shape[1:] != _tensor(source).shape[1:] or len(x) == 0:
-        wanted = ("n", *_tensor(source).shape[1:])
+    entry, params = _tensor(source), _tensor(target).params
+    if x.shape[1:] != entry.shape[1:] or len(x) == 0:
+        wanted = ("n", *entry.shape[1:])
         raise ValueError(f"x must have the shape {wanted} with n ≥ 1, got {x.shape}.")
     images = np.asarray(x, np.float32)
-    images = images if params is None else quantize(images, params)
+    images = images if entry.params is None else quantize(images, entry.params)
     outputs = np.empty((len(x), *target["shape"][1:]), target["dtype"])
     for index in range(len(x)):
         interpreter.set_tensor(source["index"], images[index : index + 1])
         interpreter.invoke()
         outputs[index] = interpreter.get_tensor(target["index"])[0]
-    params = _tensor(target).params
     return outputs if params is None else dequantize(outputs, params)
 
 
@@ -202,7 +201,7 @@ def _interpreter(model_bytes: bytes, threads: int | None = None) -> Interpreter:
         with quiet.native_output():
             interpreter = Interpreter(model_content=bytes(model_bytes), num_threads=threads)
             interpreter.allocate_tensors()
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # a wrong header, or wrong content
         raise ValueError(
             f"model_bytes is not a .tflite model that LiteRT can run: {error}"
         ) from None

@@ -142,9 +142,11 @@ class TestAffineExplorer:
 def statistics() -> dict[str, Statistics]:
     random = np.random.default_rng(0)
     seen = {"relu": Statistics(), "logits": Statistics(), "constant": Statistics()}
+    seen["negative"] = Statistics()
     for _ in range(5):
         seen["relu"].observe(np.maximum(random.normal(size=2000), 0))
         seen["logits"].observe(5 * random.normal(size=500))
+        seen["negative"].observe(-1 - random.exponential(size=500))
         seen["constant"].observe(np.full(10, 2.0))
     return seen
 

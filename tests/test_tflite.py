@@ -163,6 +163,16 @@ class TestBadInput:
         with pytest.raises(ValueError, match="same shape"):
             tflite.evaluate(files["float32"], x_test[:3], np.zeros(4, int))
 
+    def test_a_file_that_litert_refuses_late(
+        self, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: Interpreter) -> None:
+            raise RuntimeError("failed to prepare")  # what LiteRT raises for damaged content
+
+        monkeypatch.setattr(Interpreter, "allocate_tensors", refuse)
+        with pytest.raises(ValueError, match=r"is not a \.tflite model .*failed to prepare"):
+            tflite.tensors(files["float32"])
+
 
 class TestSave:
     def test_writes_the_bytes(self, tmp_path: Path) -> None:

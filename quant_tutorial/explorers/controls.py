@@ -16,6 +16,7 @@ import traitlets
 _LABEL = widgets.Layout(width="10.5em", display="flex", justify_content="flex-end")
 _SLIDER = widgets.Layout(width="26em")
 _FIELD = widgets.Layout(width="6em")
+_OPTION = {"width": "auto", "margin": "2px 1.5em 2px 2px"}
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,13 @@ def choice(label: str, options: Sequence[str], value: str) -> widgets.Dropdown:
         value=value,
         description=label,
         style={"description_width": "initial"},
-        layout={"width": "auto", "margin": "2px 1.5em 2px 2px"},
+        layout=_OPTION,
     )
 
 
 def checkbox(label: str, value: bool = False) -> widgets.Checkbox:
     """Make a checkbox as wide as its label."""
-    layout = {"width": "auto", "margin": "2px 1.5em 2px 2px"}
-    return widgets.Checkbox(value, description=label, indent=False, layout=layout)
+    return widgets.Checkbox(value, description=label, indent=False, layout=_OPTION)
 
 
 def _row(label: str, slider: widgets.ValueWidget, field: widgets.ValueWidget) -> Control:
