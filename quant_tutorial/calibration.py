@@ -235,7 +235,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self._average, self._histogram = MovingAverage(), Histogram()
-        self._ranges: dict[int, dict[str, Range]] = {}
+        self._ranges: dict[tuple[str, int], Range] = {}
         self._distribution: Distribution | None = None
 
     def observe(self, batch: ArrayLike) -> None:
@@ -255,24 +255,32 @@ class Statistics:
             self._distribution = self._histogram.distribution()
         return self._distribution
 
-    def ranges(self, bits: int) -> dict[str, Range]:
-        """Give the range of each of `CALIBRATORS` for a bit width; a second call costs nothing.
+    def range(self, calibrator: str, bits: int) -> Range:
+        """Give the range that a calibrator would choose; a second call costs nothing.
+
+        Args:
+            calibrator: One of `CALIBRATORS`.
+            bits: The bit width that the range is for, 2 to 16.
 
         Raises:
-            ValueError: when nothing was observed or the bit width is not from 2 to 16.
+            ValueError: for an unknown calibrator, another bit width, or when nothing was observed.
         """
-        if bits not in self._ranges:
-            extremes = self._histogram.extremes
-            checked_bits(bits)
-            found = {"min_max": extremes, "moving_average": self._average.range()}
-            for name, choose in (
-                ("percentile", lambda: percentile_range(self._histogram)),
-                ("mse", lambda: mse_range(self.distribution, bits)),
-                ("entropy", lambda: entropy_range(self._histogram, bits)),
-            ):
-                found[name] = _within(extremes, choose)
-            self._ranges[bits] = found
-        return self._ranges[bits]
+        makers: dict[str, Callable[[], Range]] = {
+            "min_max": lambda: self._histogram.extremes,
+            "moving_average": self._average.range,
+            "percentile": lambda: percentile_range(self._histogram),
+            "mse": lambda: mse_range(self.distribution, bits),
+            "entropy": lambda: entropy_range(self._histogram, bits),
+        }
+        _check_known("calibrator", calibrator, makers)
+        key = calibrator, checked_bits(bits)
+        if key not in self._ranges:
+            self._ranges[key] = _within(self._histogram.extremes, makers[calibrator])
+        return self._ranges[key]
+
+    def ranges(self, bits: int) -> dict[str, Range]:
+        """Give the range of each of `CALIBRATORS` for a bit width, as `range` does."""
+        return {name: self.range(name, bits) for name in CALIBRATORS}
 
 
 def _within(extremes: Range, choose: Callable[[], Range]) -> Range:
@@ -302,8 +310,7 @@ def observer(name: str, bits: int, *, symmetric: bool = False, axis: int | None 
         "mse": lambda: MeanSquaredError(bits, symmetric=symmetric),
         "entropy": lambda: Entropy(bits),
     }
-    if name not in makers:
-        raise ValueError(f"name must be one of {', '.join(CALIBRATORS)}, got {name!r}.")
+    _check_known("name", name, makers)
     checked_bits(bits)  # also for those that do not use it
     return makers[name]() if axis is None else PerChannel(makers[name], axis)
 
@@ -324,16 +331,18 @@ def weight_params(
     if scheme.bits is None:
         raise ValueError("scheme.bits is None: weights that stay in float have no map.")
     axis = -1 if scheme.granularity == "channel-wise" else None
+    symmetric = scheme.symmetric
 
-    def params(arrays: Iterable[ArrayLike]) -> QuantParams:
-        seen = observer(scheme.calibrator, scheme.bits, symmetric=scheme.symmetric, axis=axis)
-        symmetric = scheme.symmetric
+    def params(arrays: Iterable[NDArray[np.floating]]) -> QuantParams:
+        if scheme.calibrator == "mse" and symmetric:
+            rows = [a.reshape(-1, 1 if axis is None else a.shape[-1]).T for a in arrays]
+            limit = mse_limits(np.concatenate(rows, axis=1), scheme.bits)
+            ends = (-limit, limit) if axis is not None else (-limit[0], limit[0])
+        else:
+            seen = observer(scheme.calibrator, scheme.bits, symmetric=symmetric, axis=axis)
+            ends = range_of(arrays, seen)
         return params_from_range(
-            *range_of(arrays, seen),
-            scheme.bits,
-            symmetric=symmetric,
-            narrow_range=symmetric,
-            axis=axis,
+            *ends, scheme.bits, symmetric=symmetric, narrow_range=symmetric, axis=axis
         )
 
     if scheme.granularity == "tensor-wise":
@@ -547,6 +556,35 @@ def mse_range(distribution: Distribution, bits: int, *, symmetric: bool = False)
     return (-best[1], best[1]) if symmetric else best
 
 
+def mse_limits(rows: NDArray[np.floating], bits: int) -> NDArray[np.float64]:
+    """Search for each row the range [−m, m] of least mean squared error (lesson 04).
+
+    As `mse_range` does for the narrow range, but on the values themselves and for all rows at once:
+    for weights, which are few and have many channels.
+
+    Args:
+        rows: The values, shape (rows, values).
+        bits: The bit width, 2 to 16.
+
+    Returns:
+        The limits m, shape (rows,).
+    """
+    top = 2 ** (checked_bits(bits) - 1) - 1
+    values = np.asarray(rows, np.float32)
+    largest = np.abs(values).max(axis=1)
+    best, step = np.ones(len(values)), 1.0
+    for _ in range(3):
+        shares = np.clip(best + step * np.linspace(-1, 1, 80)[:, np.newaxis], 0.01, 1.0)
+        errors = []
+        for share in shares:
+            scale = np.where(largest > 0, share * largest / top, 1.0).astype(np.float32)
+            steps = np.clip(np.rint(values / scale[:, np.newaxis]), -top, top)
+            errors.append(np.square(steps * scale[:, np.newaxis] - values).mean(axis=1))
+        best = np.take_along_axis(shares, np.argmin(errors, axis=0)[np.newaxis], axis=0)[0]
+        step /= 20
+    return best * largest
+
+
 def percentile_range(histogram: Histogram, percentile: float = 99.9) -> Range:
     """Cut the given share off the upper end, and off the lower end of data with negative values.
 
@@ -621,6 +659,11 @@ def _checked(batch: ArrayLike) -> NDArray[np.floating]:
         bad = array[~np.isfinite(array)]
         raise ValueError(f"batch must be finite, got {bad[0]} ({bad.size} of {array.size} values).")
     return array
+
+
+def _check_known(argument: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}.")
 
 
 def _require(seen: object) -> None:

@@ -76,6 +76,47 @@ def agreement(predictions: ArrayLike, others: ArrayLike) -> float:
     return float(np.mean(predictions == others))
 
 
+def accuracy_interval(right: int, images: int) -> tuple[float, float]:
+    """Give the 95 % interval of an accuracy of which a random sample of images was tried.
+
+    Wilson's score interval (E. B. Wilson, JASA 1927), which also holds near 100 %. Lesson 05.
+
+    Args:
+        right: How many of the sample were answered correctly.
+        images: How many images the sample has.
+
+    Raises:
+        ValueError: when there are no images, or more right answers than images.
+    """
+    if images < 1 or not 0 <= right <= images:
+        raise ValueError(f"right must be from 0 to images, got {right} of {images}.")
+    z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+    share = right / images
+    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    spread = z / (1 + z**2 / images)
+    spread *= math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    return max(middle - spread, 0.0), min(middle + spread, 1.0)
+
+
+def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int = 10) -> NDArray[np.int64]:
+    """Count answers: entry [i, j] says how many images of class i were taken for j (lesson 05).
+
+    Args:
+        predictions: Predicted classes, shape (images,).
+        labels: The true classes, shape (images,).
+        classes: How many classes there are.
+
+    Raises:
+        ValueError: when the shapes differ, there are no images, or a class is out of range.
+    """
+    predictions, labels = _pair(predictions, labels)
+    for name, array in (("predictions", predictions), ("labels", labels)):
+        if array.min() < 0 or array.max() >= classes:
+            raise ValueError(f"{name} must be from 0 to {classes - 1}, got {array.max()}.")
+    counts = np.bincount(labels.astype(np.int64) * classes + predictions, minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
 def packed_bytes(values: int, bits: int) -> int:
     """Bytes that so many values take when packed at a bit width, rounded up (lesson 01).
 

@@ -1,6 +1,8 @@
 """What several tests need: the data, the trained model and its converted files, made once."""
 
+import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 from quant_tutorial import mnist
@@ -8,6 +10,12 @@ from quant_tutorial import mnist
 import hypothesis
 import numpy as np
 import pytest
+
+_spec = importlib.util.spec_from_file_location(
+    "architectures", Path(__file__).with_name("architectures.py")
+)
+architectures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(architectures)
 
 # A developer's machine tries new examples at each run. CI tries the same ones for the same code, so
 # that it says something about the change and not about luck.
@@ -51,3 +59,28 @@ def files(baseline: Any, calibration: np.ndarray) -> dict[str, bytes]:
         "float32": tflite.convert(baseline, "float32"),
         **{f"int8, {io} input": content for io, content in int8.items()},
     }
+
+
+@pytest.fixture(scope="session")
+def further(data: mnist.Mnist) -> dict[str, Any]:
+    """The networks of `architectures`, by name, trained for a few seconds each."""
+    images = mnist.to_float(data.x_train[:12_000])
+    return {
+        model.name: architectures.trained(model, images, data.y_train[:12_000])
+        for model in (architectures.separable(), architectures.residual())
+    }
+
+
+@pytest.fixture(scope="session")
+def simulator(baseline: Any, calibration: np.ndarray) -> Any:
+    from quant_tutorial.simulate import Simulator
+
+    return Simulator(baseline, calibration)
+
+
+@pytest.fixture(scope="session")
+def staged(simulator: Any, x_test: np.ndarray) -> Any:
+    """The simulated baseline on all test images."""
+    from quant_tutorial.stages import StagedRun
+
+    return StagedRun(simulator, x_test)

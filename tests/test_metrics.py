@@ -54,3 +54,34 @@ def test_bad_input_is_named() -> None:
         metrics.packed_bytes(-1, 8)
     with pytest.raises(ValueError, match="bits must be at least 1, got 0"):
         metrics.packed_bytes(1, 0)
+
+
+def test_interval_as_published() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), table I, Wilson's method without correction.
+    for right, images, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        interval = metrics.accuracy_interval(right, images)
+        assert interval == pytest.approx((low, high), abs=5e-5)
+    assert metrics.accuracy_interval(20, 20)[1] == 1.0
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 0), (5, 4), (-1, 4)])
+def test_interval_of_nothing(right: int, images: int) -> None:
+    with pytest.raises(ValueError, match="right must be from 0 to images"):
+        metrics.accuracy_interval(right, images)
+
+
+def test_confusion_against_tensorflow() -> None:
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 10, 500), rng.integers(0, 10, 500)
+    counts = metrics.confusion(predictions, labels)
+    np.testing.assert_array_equal(counts, tf.math.confusion_matrix(labels, predictions, 10))
+    assert metrics.confusion(predictions.astype(np.uint8), labels.astype(np.uint8)).sum() == 500
+    with pytest.raises(ValueError, match="from 0 to 4, got 9"):
+        metrics.confusion(predictions, labels, classes=5)

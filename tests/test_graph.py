@@ -1,0 +1,120 @@
+"""The nodes of a model: where LiteRT has integers."""
+
+from collections.abc import Callable
+from typing import Any
+
+from quant_tutorial import graph, models
+
+import keras
+import numpy as np
+import pytest
+
+layers = keras.layers
+
+
+def sequential(*stack: keras.layers.Layer, shape: tuple[int, ...] = (8, 8, 2)) -> keras.Model:
+    return keras.Sequential([keras.Input(shape), *stack])
+
+
+def test_baseline(baseline: keras.Model) -> None:
+    found = graph.nodes(graph.prepare(baseline))
+    assert [(n.name, n.layer, n.end, n.sources, n.weights) for n in found] == [
+        ("image", "image", "image", (), None),
+        ("relu1", "conv1", "pool1", ("image",), "conv1"),
+        ("relu2", "conv2", "pool2", ("relu1",), "conv2"),
+        ("relu3", "conv3", "flatten", ("relu2",), "conv3"),
+        ("logits", "logits", "logits", ("relu3",), "logits"),
+    ]
+
+
+def test_branches_and_activations(further: dict[str, Any]) -> None:
+    found = {n.name: n for n in graph.nodes(graph.prepare(further["residual"]))}
+    assert found["relu3"].sources == ("average1", "conv3")
+    assert found["relu3"].layer == "add"
+    assert found["average1"].kind == "same"
+    assert found["answer_softmax"].kind == "fixed"
+    assert found["relu2"].end == "pad3"
+    assert found["conv1"].end == "conv1"  # its activation is its own
+
+
+def test_a_layer_read_twice_keeps_its_own_node() -> None:
+    image = keras.Input((4, 4, 2), name="image")
+    conv = layers.Conv2D(2, 1, name="conv")(image)
+    relu = layers.ReLU(name="relu")(conv)
+    model = keras.Model(image, layers.Add(name="add")([conv, relu]))
+    found = {node.name: node.sources for node in graph.nodes(graph.prepare(model))}
+    assert found == {
+        "image": (),
+        "conv": ("image",),
+        "relu": ("conv",),
+        "add": ("conv", "relu"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["separable", "residual"])
+def test_prepare_keeps_the_outputs(
+    kind: str, further: dict[str, Any], calibration: np.ndarray
+) -> None:
+    model = further[kind]
+    before = model.get_weights()
+    prepared = graph.prepare(model)
+    x = calibration[:50]
+    np.testing.assert_allclose(
+        models.predict(prepared, x), models.predict(model, x), rtol=1e-4, atol=1e-4
+    )
+    kinds = {type(layer).__name__ for layer in prepared.layers}
+    assert not kinds & {"BatchNormalization", "Dropout"}
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_idle_activations_are_dropped() -> None:
+    model = sequential(layers.Flatten(), layers.Activation("linear"), layers.Dense(3, name="d"))
+    assert [node.name for node in graph.nodes(graph.prepare(model))][1:] == ["d"]
+
+
+REFUSED = {
+    "LeakyReLU": lambda: sequential(layers.LeakyReLU(name="leak")),
+    "leak": lambda: sequential(layers.ReLU(negative_slope=0.1, name="leak")),
+    "gelu": lambda: sequential(layers.Conv2D(2, 1, activation="gelu", name="gelu")),
+    "axis": lambda: sequential(layers.Softmax(axis=1, name="axis")),
+    "UpSampling2D": lambda: sequential(layers.UpSampling2D(2, name="up")),
+    "alone": lambda: sequential(layers.MaxPooling2D(2), layers.BatchNormalization(name="alone")),
+    "inner": lambda: sequential(sequential(layers.Flatten()), layers.Dense(2)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_layer_that_has_no_place_is_named(name: str) -> None:
+    model = REFUSED[name]()
+    wanted = "Sequential" if name == "inner" else name
+    with pytest.raises(ValueError, match=wanted):
+        graph.prepare(model)
+
+
+def operation() -> keras.Model:
+    x = keras.Input((4,))
+    return keras.Model(x, x * 2.0)
+
+
+def used_twice() -> keras.Model:
+    x, dense = keras.Input((4,)), layers.Dense(4, name="again")
+    return keras.Model(x, dense(dense(x)))
+
+
+def two_inputs() -> keras.Model:
+    pair = keras.Input((4,)), keras.Input((4,))
+    return keras.Model(pair, layers.Add()(pair))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (operation, "Multiply"),
+        (used_twice, "again .* used 2 times"),
+        (two_inputs, "one input and one output, it has 2 and 1"),
+        (lambda: keras.Sequential([layers.Dense(2)]), "built Sequential or functional"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(make: Callable[[], keras.Model], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        graph.prepare(make())

@@ -1,0 +1,143 @@
+"""The staged run: the same as from nothing, whatever moved before, and no more work than needed."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+from quant_tutorial import models, stages
+from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
+from quant_tutorial.simulate import Simulator
+from quant_tutorial.stages import StagedRun
+
+import numpy as np
+import pytest
+
+
+def weights(bits: int, granularity: str = "channel-wise") -> TensorScheme:
+    return TensorScheme(bits, symmetric=True, granularity=granularity)
+
+
+NOTHING = QuantScheme(FLOAT, FLOAT, FLOAT)
+WALK = [
+    QuantScheme(weights(bits, granularity), activations, TensorScheme(entry))
+    for bits, granularity, activations, entry in itertools.product(
+        (2, 8), ("tensor-wise", "channel-wise"), (FLOAT, TensorScheme(3), TensorScheme(8)), (4, 8)
+    )
+]
+WALK += [scheme.with_layer(name, None) for scheme in WALK[:3] for name in ("conv1", "logits")]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """How many batches each stage has run, by the name of its node."""
+    counts: Counter = Counter()
+    run = stages._Stage.run
+
+    def counted(self: Any, *args: Any) -> None:
+        counts[self._node.name] += 1
+        run(self, *args)
+
+    monkeypatch.setattr(stages._Stage, "run", counted)
+    return counts
+
+
+def test_float_is_the_float_model(
+    simulator: Simulator, staged: StagedRun, x_test: np.ndarray
+) -> None:
+    outputs = staged.outputs(simulator.params(NOTHING))
+    np.testing.assert_allclose(outputs, models.predict(simulator.model, x_test), atol=1e-4)
+
+
+def test_every_order_of_moves_gives_the_same(simulator: Simulator, x_test: np.ndarray) -> None:
+    images = x_test[:230]  # the last batch is not full
+    run, fresh = (StagedRun(simulator, images, threads=threads) for threads in (2, 1))
+    order = np.random.default_rng(0).permutation(len(WALK) * 2) % len(WALK)
+    for index in order.tolist():
+        params = simulator.params(WALK[index])
+        for versions in fresh._held.values():
+            versions[:] = 0  # so that everything is computed anew
+        np.testing.assert_array_equal(run.outputs(params), fresh.outputs(params))
+    run.close()
+    with pytest.raises(RuntimeError):
+        run.outputs(simulator.params(NOTHING))
+
+
+def test_only_what_a_move_touches_runs(
+    simulator: Simulator, x_test: np.ndarray, ran: Counter
+) -> None:
+    run = StagedRun(simulator, x_test[:100], threads=1)
+
+    def nodes_run(scheme: QuantScheme) -> set[str]:
+        ran.clear()
+        run.outputs(simulator.params(scheme))
+        assert set(ran.values()) <= {2}  # two batches, each once
+        return set(ran)
+
+    scheme = QuantScheme()
+    everything = {"relu1", "relu2", "relu3", "logits"}
+    assert nodes_run(scheme) == everything
+    assert nodes_run(scheme) == set()
+    assert nodes_run(QuantScheme(activations=TensorScheme(4))) == everything - {"relu1"}
+    assert nodes_run(QuantScheme(activations=TensorScheme(4), input=FLOAT)) == everything
+    scheme = QuantScheme(activations=TensorScheme(4), input=FLOAT)
+    assert nodes_run(scheme.with_layer("logits", None)) == {"logits"}
+    conv3 = scheme.with_layer("conv3", None)
+    assert nodes_run(conv3) == {"relu3", "logits"}
+    assert nodes_run(conv3) == set()
+
+
+def test_a_part_first_and_then_the_rest(
+    simulator: Simulator, x_test: np.ndarray, ran: Counter
+) -> None:
+    run = StagedRun(simulator, x_test[:500], threads=2)
+    params = simulator.params(QuantScheme(weights(3)))
+    first = run.outputs(params, 120)
+    assert first.shape == (120, 10)
+    assert ran["relu1"] == 3
+    whole = run.outputs(params)
+    assert ran["relu1"] == 10  # the three are not run again
+    np.testing.assert_array_equal(whole[:120], first)
+
+
+def test_results_are_the_callers_own(simulator: Simulator, x_test: np.ndarray) -> None:
+    run = StagedRun(simulator, x_test[:50])
+    params = simulator.params(NOTHING)
+    run.outputs(params)[:] = 0
+    assert np.any(run.outputs(params))
+
+
+def test_a_failure_leaves_nothing_half_done(
+    simulator: Simulator, x_test: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = StagedRun(simulator, x_test[:100], threads=1)
+    params = simulator.params(QuantScheme(weights(4)))
+    right = run.outputs(params)
+    wide = simulator.params(QuantScheme(weights(8)))
+    with monkeypatch.context() as patch:
+        patch.setattr(stages._Stage, "run", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.outputs(wide)
+    np.testing.assert_array_equal(run.outputs(params), right)
+
+
+def test_values(simulator: Simulator, x_test: np.ndarray) -> None:
+    run = StagedRun(simulator, x_test[:60])
+    run.outputs(simulator.params(NOTHING))
+    values = run.values("relu1")
+    assert values.shape == (60, 14, 14, 8)  # pooled
+    with pytest.raises(ValueError, match="read-only"):
+        values[:] = 0
+    with pytest.raises(ValueError, match=r"name must be one of image, relu1.*got 'conv1'"):
+        run.values("conv1")
+
+
+def test_bad_arguments(simulator: Simulator, x_test: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="images must have the shape"):
+        StagedRun(simulator, x_test[:10, :, :, 0])
+    with pytest.raises(ValueError, match="images must have the shape"):
+        StagedRun(simulator, x_test[:0])
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        StagedRun(simulator, x_test[:10], threads=-1)
+    run = StagedRun(simulator, x_test[:10])
+    with pytest.raises(ValueError, match="from 1 to 10, got 11"):
+        run.outputs(simulator.params(NOTHING), 11)
