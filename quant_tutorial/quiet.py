@@ -42,6 +42,11 @@ def load_tensorflow() -> None:
 
         # The first use of a device looks for GPUs and logs what it finds.
         tf.config.list_logical_devices()
+    # TensorFlow makes its log handler at first use, and it keeps the stream that it finds: it must
+    # not be the temporary one of a block that ends.
+    logger = tf.get_logger()
+    if logger.level in (logging.NOTSET, logging.INFO):
+        logger.setLevel(logging.WARNING)
     if keras.config.backend() != "tensorflow":
         raise ImportError(
             f"Keras runs on {keras.config.backend()!r} here: restart the kernel and import "

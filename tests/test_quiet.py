@@ -118,3 +118,16 @@ def test_another_keras_backend_is_named() -> None:
     )
     result = run(code)
     assert "Keras runs on 'jax' here: restart the kernel" in result.stderr
+
+
+def test_tensorflows_log_lines_outlive_a_silenced_block() -> None:
+    # Its handler is made at the first line, and would keep the stream of the block.
+    code = (
+        "from quant_tutorial import quiet\nquiet.load_tensorflow()\nimport tensorflow as tf\n"
+        "with quiet.all_output():\n    tf.get_logger().error('inside')\n"
+        "tf.get_logger().info('chatter')\ntf.get_logger().error('outside')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "outside" in ran.stderr
+    assert "closed file" not in ran.stderr
+    assert "chatter" not in ran.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import html
 import io
@@ -18,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+_REST = 0.03  # seconds without a further move before a slow result is computed
 _SCALE = 1.5  # picture pixels to a page's pixel: sharp on a projector, still quick to send
 
 
@@ -34,6 +36,8 @@ class Explorer(widgets.VBox):
         moving: The artists that `draw` changes; all others are drawn once and kept as a background.
         draw: Brings the figure's artists up to date with the controls and gives the sentence that
             says the same. It is called once at the start and after every change.
+        finish: The same for a result that takes longer: `draw` then shows an estimate at once, and
+            `finish` the full result when the controls rest; of several moves only the last.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class Explorer(widgets.VBox):
         figure: Figure,
         moving: Sequence[Artist],
         draw: Callable[[], str],
+        finish: Callable[[], str] | None = None,
     ) -> None:
-        self._draw = draw
+        self._draw, self._finish = draw, finish
+        self._waiting: asyncio.TimerHandle | None = None
         figure.set_dpi(100 * _SCALE)
         self._canvas = FigureCanvasAgg(figure)
         for artist in moving:
@@ -55,7 +61,8 @@ class Explorer(widgets.VBox):
         names = HandleNames(names={control.css_class: control.handles for control in controls})
         rows = [control.row for control in controls]
         if options:
-            rows.append(widgets.HBox(list(options), layout={"margin": "0 0 0 10.8em"}))
+            layout = {"margin": "0 0 0 10.8em", "flex_flow": "row wrap"}
+            rows.append(widgets.HBox(list(options), layout=layout))
         super().__init__([*rows, self._picture, self._sentence, names])
         self.add_class("quant-explorer")
         self.update()
@@ -67,10 +74,25 @@ class Explorer(widgets.VBox):
         self._canvas.draw()
         self._background = self._canvas.copy_from_bbox(self._canvas.figure.bbox)
 
-    def update(self, _: dict | None = None) -> None:
+    def update(self, change: dict | None = None) -> None:
         """Draw the present state; show an error in place of the sentence, never swallow it."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._show(self._draw)
+        if self._finish is None:
+            return
         try:
-            self.text = self._draw()
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no kernel around
+            loop = None
+        if change is None or loop is None:
+            self._show(self._finish)
+        else:
+            self._waiting = loop.call_later(_REST, self._show, self._finish)
+
+    def _show(self, draw: Callable[[], str]) -> None:
+        try:
+            self.text = draw()
             self._picture.value = self._image_tag()
             self._sentence.value = f"<div style='max-width: 58em'>{html.escape(self.text)}</div>"
         except Exception as error:
