@@ -1,6 +1,8 @@
 """Conversion and LiteRT: accuracy, size, integers throughout, and correct input and output."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,174 @@ def test_weights_are_per_channel_symmetric_and_those_of_the_model(
     assert (interpreter.get_tensor(index) == affine.quantize(kernel, tensor.params)).all()
 
 
+# Bytes that the values of one weight take.
+WEIGHT_BYTES = {
+    "float32": 4,
+    "dynamic": 1,
+    "float16": 2,
+    "int8_fallback": 1,
+    "int8": 1,
+    "int16x8": 1,
+}
+WEIGHT_COUNT = 8 * 9 + 16 * 8 * 9 + 32 * 16 * 9 + 800 * 10
+
+
+class TestLadder:
+    """Every mode of the converter."""
+
+    @pytest.mark.parametrize("mode", WEIGHT_BYTES)
+    def test_accuracy_and_size(
+        self, ladder: dict[str, bytes], data: mnist.Mnist, x_test: np.ndarray, mode: str
+    ) -> None:
+        count = 2000 if mode == "int16x8" else 10000  # it is forty times slower
+        x, y = x_test[:count], data.y_test[:count]
+        in_float = tflite.evaluate(ladder["float32"], x, y)
+        assert tflite.evaluate(ladder[mode], x, y).accuracy >= in_float.accuracy - 0.001
+        size = sum(t.bytes for t in tflite.tensors(ladder[mode]) if t.kind == "weights")
+        # In dynamic range the converter leaves weights of fewer than 1,024 values in float: conv1.
+        assert size == WEIGHT_BYTES[mode] * WEIGHT_COUNT + (3 * 72 if mode == "dynamic" else 0)
+
+    def test_dynamic_has_float_activations(self, ladder: dict[str, bytes]) -> None:
+        for tensor in tflite.tensors(ladder["dynamic"]):
+            assert (tensor.type == "int8") == (tensor.kind == "weights" and tensor.bytes > 288)
+
+    def test_float16_weights_are_those_of_the_model(
+        self, ladder: dict[str, bytes], baseline: Any
+    ) -> None:
+        stored = stored_constant(ladder["float16"], (10, 800))
+        kernel = baseline.get_layer("logits").kernel.numpy().T
+        assert stored.dtype == np.float16
+        assert (stored == kernel.astype(np.float16)).all()
+
+    def test_int16x8_activations_are_symmetric(
+        self, ladder: dict[str, bytes], baseline: Any, calibration: np.ndarray
+    ) -> None:
+        inspection = tflite.inspect(ladder["int16x8"])
+        flowing = [t for t in inspection.tensors if t.kind in ("input", "activation", "output")]
+        assert len(flowing) == 8
+        assert all((t.type, t.zero_points.tolist()) == ("int16", [0]) for t in flowing)
+        largest = np.abs(models.predict(baseline, calibration)).max()
+        assert inspection.outputs[0].scales[0] == pytest.approx(largest / 32767, rel=1e-4)
+
+    def test_int16_input_and_output(self, ladder: dict[str, bytes], x_test: np.ndarray) -> None:
+        interpreter = Interpreter(model_content=ladder["int16x8"])
+        interpreter.allocate_tensors()
+        source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        assert source["dtype"] == target["dtype"] == np.int16
+        for image, logits in zip(
+            x_test[:20], tflite.predict(ladder["int16x8"], x_test[:20]), strict=True
+        ):
+            integers = np.round(image / source["quantization"][0]).astype(np.int16)
+            interpreter.set_tensor(source["index"], integers[np.newaxis])
+            interpreter.invoke()
+            q = interpreter.get_tensor(target["index"])[0]
+            np.testing.assert_allclose(logits, q * target["quantization"][0], rtol=1e-6)
+
+    def test_float_doors_of_int16x8(self, baseline: Any, calibration: np.ndarray) -> None:
+        content = tflite.convert(baseline, "int16x8", calibration=calibration[:20], io="float32")
+        assert [t.type for t in tflite.input_output(content)] == ["float32", "float32"]
+
+    @pytest.mark.parametrize("mode", ["dynamic", "int8_fallback", "int8", "int16x8"])
+    def test_per_tensor_weights(self, baseline: Any, calibration: np.ndarray, mode: str) -> None:
+        images = None if mode == "dynamic" else calibration[:20]
+        content = tflite.convert(baseline, mode, calibration=images, per_channel=False)
+        weights = [t for t in tflite.tensors(content) if t.kind == "weights"]
+        assert [len(t.scales) for t in weights if t.type == "int8"] == [1] * (
+            4 - (mode == "dynamic")
+        )
+        kernel = baseline.get_layer("logits").kernel.numpy()
+        (last,) = (t for t in weights if t.shape == (10, 800))
+        np.testing.assert_allclose(last.scales, np.abs(kernel).max() / 127, rtol=1e-6)
+
+    def test_fallback_leaves_an_op_in_float_and_full_integer_refuses(self) -> None:
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), Sine()])
+        images = np.random.default_rng(0).random((20, 8), np.float32)
+        mixed = tflite.inspect(tflite.convert(model, "int8_fallback", calibration=images))
+        types = {op.type: op.outputs[0].type for op in mixed.ops}
+        assert types["FULLY_CONNECTED"] == "int8"
+        assert types["SIN"] == "float32"
+        # The converter itself puts the float op into an int8 file without a word.
+        with pytest.raises(ValueError, match=r"op 2 \(SIN\) stays in float.*int8_fallback"):
+            tflite.convert(model, "int8", calibration=images)
+        with pytest.raises(RuntimeError, match="not yet supported for op: 'SIN'") as raised:
+            tflite.convert(model, "int16x8", calibration=images)
+        assert "'int8_fallback' leaves ops" in raised.value.__notes__[0]
+
+
+class Sine(keras.layers.Layer):
+    """An op that LiteRT has in float only."""
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.sin(x)
+
+
+class FakeQuantized(keras.layers.Layer):
+    """Rounds to 8 bits between two ends, as quantization-aware training does."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.ends = low, high
+
+    def call(self, x: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.quantization.fake_quant_with_min_max_vars(x, *self.ends, num_bits=8)
+
+
+class TestFakeQuantization:
+    def model(self, *, covered: bool) -> keras.Model:
+        layers = keras.layers
+        image = keras.Input((28, 28, 1))
+        x = layers.Conv2D(2, 3, activation="relu")(FakeQuantized(0, 1)(image))
+        x = layers.Flatten()(FakeQuantized(0, 3)(x))
+        x = layers.Dense(10)(x)
+        return keras.Model(image, FakeQuantized(-4, 4)(x) if covered else x)
+
+    def test_brings_its_own_ranges(self) -> None:
+        inspection = tflite.inspect(tflite.convert(self.model(covered=True), "int8"))
+        assert inspection.integer_only
+        scales = {
+            float(t.scales[0]) * 255
+            for t in inspection.tensors
+            if t.kind != "weights" and t.type == "int8"
+        }
+        np.testing.assert_allclose(sorted(scales), [1, 3, 8], rtol=1e-5)
+
+    def test_an_op_without_a_range_is_named(self) -> None:
+        with pytest.raises(ValueError, match=r"FULLY_CONNECTED.* stays in float.*no range"):
+            tflite.convert(self.model(covered=False), "int8")
+
+    def test_16x8_needs_images_all_the_same(self) -> None:
+        with pytest.raises(ValueError, match="mode 'int16x8' needs the ranges"):
+            tflite.convert(self.model(covered=True), "int16x8")
+
+
+class TestEvaluate:
+    def test_confusion_and_time(
+        self, files: dict[str, bytes], data: mnist.Mnist, x_test: np.ndarray
+    ) -> None:
+        y = data.y_test[:2000]
+        result = tflite.evaluate(files["int8, uint8 input"], x_test[:2000], y)
+        assert result.confusion.shape == (10, 10)
+        assert (result.confusion.sum(axis=1) == np.bincount(y, minlength=10)).all()
+        assert result.confusion.trace() == round(result.accuracy * 2000)
+        wrong = np.flatnonzero(result.predictions != y)[0]
+        assert result.confusion[y[wrong], result.predictions[wrong]] > 0
+        assert 0 < result.seconds_per_image < 0.01
+
+    def test_labels_must_be_classes(self, files: dict[str, bytes], x_test: np.ndarray) -> None:
+        with pytest.raises(ValueError, match="y must hold classes from 0 to 9, got 0 to 10"):
+            tflite.evaluate(files["float32"], x_test[:2], np.array([0, 10]))
+
+
+def stored_constant(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Read a constant out of a file with the interpreter."""
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    details = (d for d in interpreter.get_tensor_details() if tuple(d["shape"]) == shape)
+    return interpreter.get_tensor(next(details)["index"])
+
+
 def test_another_architecture(calibration: np.ndarray) -> None:
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -134,15 +304,26 @@ class TestQuiet:
 
 class TestBadInput:
     def test_mode_and_io(self, baseline: Any) -> None:
-        with pytest.raises(ValueError, match="mode must be one of float32, int8, got 'int4'"):
+        with pytest.raises(ValueError, match=r"mode must be one of float32, dynamic.*got 'int4'"):
             tflite.convert(baseline, "int4")
-        with pytest.raises(ValueError, match="io must be one of float32, int8, uint8, got 'int16'"):
+        with pytest.raises(
+            ValueError, match="io must be int8 or uint8 or float32 with mode 'int8', got 'int16'"
+        ):
             tflite.convert(baseline, "int8", io="int16")
 
-    def test_what_float32_does_not_take(self, baseline: Any, calibration: np.ndarray) -> None:
-        for options in ({"io": "uint8"}, {"calibration": calibration}):
-            with pytest.raises(ValueError, match="float32 model takes neither io nor calibration"):
-                tflite.convert(baseline, "float32", **options)
+    @pytest.mark.parametrize("mode", ["float32", "dynamic", "float16"])
+    def test_what_modes_with_float_activations_do_not_take(
+        self, baseline: Any, calibration: np.ndarray, mode: str
+    ) -> None:
+        with pytest.raises(ValueError, match=f"io must be float32 with mode '{mode}', got 'uint8'"):
+            tflite.convert(baseline, mode, io="uint8")
+        with pytest.raises(ValueError, match=f"Mode '{mode}' takes no calibration"):
+            tflite.convert(baseline, mode, calibration=calibration)
+
+    @pytest.mark.parametrize("mode", ["float32", "float16"])
+    def test_no_scales_no_granularity(self, baseline: Any, mode: str) -> None:
+        with pytest.raises(ValueError, match=f"per_channel=False does not go with mode '{mode}'"):
+            tflite.convert(baseline, mode, per_channel=False)
 
     def test_calibration(self, baseline: Any, calibration: np.ndarray) -> None:
         for missing in (None, calibration[:0]):
@@ -153,6 +334,36 @@ class TestBadInput:
         with pytest.raises(ValueError, match="calibration must be finite"):
             tflite.convert(baseline, "int8", calibration=calibration[:5] * np.nan)
 
+    @pytest.mark.parametrize("mode", ["int8_fallback", "int8", "int16x8"])
+    def test_calibration_out_of_range_is_refused_before_the_converter_starts(
+        self, baseline: Any, data: mnist.Mnist, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        import tensorflow as tf
+
+        def started(*_: object) -> None:
+            raise AssertionError("the converter was started")
+
+        monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", started)
+        pixels = data.x_train[:5, ..., np.newaxis]
+        with pytest.raises(ValueError, match=r"from 0 to 255, but.*0 to 1.*mnist\.to_float"):
+            tflite.convert(baseline, mode, calibration=pixels)
+        with pytest.raises(ValueError, match=r"divided by 255 twice\?.*input_range="):
+            tflite.convert(baseline, mode, calibration=mnist.to_float(pixels[..., 0]) / 255)
+        with pytest.raises(ValueError, match="calibration must hold at least one image"):
+            tflite.convert(baseline, mode)
+
+    def test_another_range_can_be_stated(self, calibration: np.ndarray) -> None:
+        pixels = 255 * calibration[:5]
+        for stated in ((0, 255), None):
+            checked = tflite.checked_calibration(pixels, (None, 28, 28, 1), stated)
+            assert (checked == pixels).all()
+        centred = 2 * calibration[:5] - 1
+        assert tflite.checked_calibration(centred, (1, 28, 28, 1), (-1, 1)).min() == -1
+        with pytest.raises(ValueError, match="from -1 to 1, but the model expects 0 to 1"):
+            tflite.checked_calibration(centred, (1, 28, 28, 1), (0, 1))
+        with pytest.raises(ValueError, match=r"input_range must be .*got \(1, 0\)"):
+            tflite.checked_calibration(pixels, (1, 28, 28, 1), (1, 0))
+
     def test_predict(self, files: dict[str, bytes], x_test: np.ndarray) -> None:
         with pytest.raises(ValueError, match=r"x must have the shape \('n', 28, 28, 1\)"):
             tflite.predict(files["float32"], x_test[0])
@@ -160,18 +371,20 @@ class TestBadInput:
             tflite.predict(files["float32"], x_test[:0])
         with pytest.raises(ValueError, match=r"model_bytes is not a \.tflite model"):
             tflite.predict(b"no model", x_test[:1])
+        with pytest.raises(ValueError, match=r"got uint8.*mnist\.to_float"):
+            tflite.predict(files["float32"], np.zeros((1, 28, 28, 1), np.uint8))
         with pytest.raises(ValueError, match="same shape"):
             tflite.evaluate(files["float32"], x_test[:3], np.zeros(4, int))
 
     def test_a_file_that_litert_refuses_late(
-        self, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+        self, files: dict[str, bytes], x_test: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(_: Interpreter) -> None:
             raise RuntimeError("failed to prepare")  # what LiteRT raises for damaged content
 
         monkeypatch.setattr(Interpreter, "allocate_tensors", refuse)
         with pytest.raises(ValueError, match=r"is not a \.tflite model .*failed to prepare"):
-            tflite.tensors(files["float32"])
+            tflite.predict(files["float32"], x_test[:1])
 
 
 class TestSave:
@@ -182,6 +395,22 @@ class TestSave:
         usual.write_bytes(b"")
         assert path.stat().st_mode == usual.stat().st_mode
         assert [p.name for p in path.parent.iterdir()] == ["model.tflite"]
+
+    def test_a_full_disk_leaves_the_old_file_and_no_half_one(self, tmp_path: Path) -> None:
+        path = tflite.save(b"old", tmp_path / "model.tflite")
+        # The limit is one of the process: whatever it writes beyond 4 kB fails, as on a full disk.
+        code = (
+            "import resource, signal, sys; from pathlib import Path\n"
+            "from quant_tutorial import saving\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+            "saving.write_whole(Path(sys.argv[1]), lambda part: part.write_bytes(b'new' * 9999))"
+        )
+        command = [sys.executable, "-c", code, str(path)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "OSError: [Errno 27] File too large" in result.stderr
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
 
     def test_keeps_the_old_file_when_writing_fails(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -196,3 +425,13 @@ class TestSave:
             tflite.save(b"new", path)
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_other_frameworks_are_not_loaded() -> None:
+    code = "import sys; from quant_tutorial import tflite; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert "tensorflow" in loaded
+    assert not loaded & {"tf_keras", "tensorflow_model_optimization", "litert_quantizer"}

@@ -1,0 +1,90 @@
+"""Selective quantization: leave chosen layers or op types of an int8 file in float (lesson 06).
+
+The TFLite converter offers this only through its quantization debugger, whose two steps are taken
+here: calibrate the float file, then quantize it with a list of nodes and ops to pass over. A node
+is named after the output tensor of its op, exactly; a name that fits no op changes nothing and
+raises nothing there. So the layers' names are looked up in the calibrated file first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from quant_tutorial import quiet
+from quant_tutorial.exporting import is_tf_keras, layer_names
+from quant_tutorial.inspection import Inspection, Op, inspect, op_scopes, without_suffix
+
+quiet.load_tensorflow()
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from tensorflow.lite.python.convert import mlir_quantize  # noqa: E402
+
+
+def quantize_all_but(
+    converter: Any, model: Any, layers: Sequence[str], op_types: Sequence[str], io: str
+) -> bytes:
+    """Convert to int8, but leave some layers and types of ops in float.
+
+    Args:
+        converter: A `TFLiteConverter` with a representative dataset.
+        model: What it converts: it says how layers are named.
+        layers: Names of layers, also of nested models; an op with one of them stays in float.
+        op_types: Types of ops, such as "CONV_2D".
+        io: The type of the input and output: "float32", "int8" or "uint8".
+
+    Raises:
+        ValueError: for layers or op types that no op of the file has.
+    """
+    converter._experimental_calibrate_only = True
+    with quiet.all_output():
+        calibrated = converter.convert()
+    inspection = inspect(calibrated)
+    nodes = [op.outputs[0].name for op in _ops_of(layers, model, inspection)]
+    if unknown := [name for name in op_types if name not in inspection.op_types]:
+        raise ValueError(
+            f"float_ops: the model has no op {unknown[0]!r}; "
+            f"it has {', '.join(inspection.op_types)}."
+        )
+    with quiet.all_output():
+        return mlir_quantize(
+            calibrated,
+            disable_per_channel=converter._experimental_disable_per_channel,
+            input_data_type=tf.as_dtype(io),
+            output_data_type=tf.as_dtype(io),
+            denylisted_ops=list(op_types) or None,
+            denylisted_nodes=nodes or None,
+        )
+
+
+def _ops_of(layers: Sequence[str], model: Any, inspection: Inspection) -> list[Op]:
+    """Find the ops of some layers, at least one for each."""
+    ends = [tensor.name for tensor in inspection.outputs]
+    named = {op.index: _names(op, model, op.outputs[0].name in ends) for op in inspection.ops}
+    if missing := [name for name in layers if not any(name in names for names in named.values())]:
+        found = dict.fromkeys(name for names in named.values() for name in sorted(names))
+        raise ValueError(
+            f"float_layers: layer {missing[0]!r} has no op of its own in the file; "
+            f"these have: {', '.join(found)}."
+        )
+    return [op for op in inspection.ops if named[op.index].intersection(layers)]
+
+
+def _names(op: Op, model: Any, is_last: bool) -> set[str]:
+    """Give the names of the layers in an op, as the reader knows them."""
+    is_keras3 = isinstance(model, keras.Model)
+    if not is_keras3 and not is_tf_keras(model):
+        return {part for layer in op.layers for part in layer.split("/")}
+    parts = {part for path in op_scopes(op.inputs, op.outputs) for part in path}
+    if not parts and is_last:
+        # The model's output has lost its name, and an op such as SOFTMAX has no weights to tell it.
+        history = model.outputs[0]._keras_history
+        return {history.operation.name if is_keras3 else history.layer.name}
+    known = layer_names(model)
+    if is_keras3:
+        # Keras 3's export numbers every name, so that layer conv_1 is not confused with conv.
+        names = {without_suffix(part) for part in parts}
+    else:
+        # tf_keras numbers only the second use of a layer.
+        names = {part if part in known else without_suffix(part) for part in parts}
+    return names.intersection(known)
