@@ -25,6 +25,7 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 WEIGHTS = Path(__file__).parent / "data" / "baseline.weights.h5"
+INT8 = Path(__file__).parent / "data" / "baseline_int8.tflite"
 
 _COMMAND = "python -m quant_tutorial.models"
 _EPOCHS, _BATCH, _SEED = 30, 128, 2026
@@ -79,6 +80,28 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
             f"The baseline's weights are damaged ({error}): {path}. {way_out}"
         ) from error
     return model
+
+
+def load_int8_baseline(path: Path = INT8) -> bytes:
+    """Load the baseline as a full-integer int8 `.tflite` file, which ships as well (lesson 07).
+
+    It is `tflite.convert(load_baseline(), "int8", calibration=…)` with the first 500 training
+    images. The converter measures the ranges in float arithmetic, whose last digits depend on the
+    processor; with this file the integers are the same everywhere.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is damaged.
+    """
+    way_out = (
+        f"Get it back with `git checkout -- quant_tutorial/data`, or make it: {_COMMAND} --int8"
+    )
+    if not path.exists():
+        raise FileNotFoundError(f"The int8 baseline is missing: {path}. {way_out}")
+    figures = _figures_path(WEIGHTS)
+    if figures.exists() and json.loads(figures.read_text())["int8_sha256"] != _digest(path):
+        raise ValueError(f"The int8 baseline is damaged, or of other weights: {path}. {way_out}")
+    return path.read_bytes()
 
 
 def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
@@ -303,24 +326,47 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _write_int8(model: keras.Model, path: Path) -> None:
+    from quant_tutorial import tflite  # which imports LiteRT; only this command needs it here
+
+    calibration = mnist.to_float(mnist.load().x_train[:500])
+    tflite.save(tflite.convert(model, "int8", calibration=calibration), path)
+
+
 def main() -> None:
-    """Train the baseline and write its weights and the measured figures."""
+    """Train the baseline and write its weights, its int8 file and the measured figures."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--epochs", type=int, default=_EPOCHS)
     parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="a file *.weights.h5")
+    parser.add_argument("--int8", action="store_true", help="convert the weights that are there")
     options = parser.parse_args()
     if not options.output.name.endswith(".weights.h5"):
         parser.error(f"--output must end in .weights.h5, got {options.output}")
     if options.epochs < 1:
         parser.error(f"--epochs must be at least 1, got {options.epochs}")
 
+    int8 = options.output.with_name(options.output.name.replace(".weights.h5", "_int8.tflite"))
+    if options.int8:
+        figures = json.loads(_figures_path(options.output).read_text())
+        model = load_baseline(options.output)
+    else:
+        model, figures = _trained(options)
+    _write_int8(model, int8)
+    figures["int8_sha256"] = _digest(int8)
+    text = json.dumps(figures, indent=2) + "\n"
+    saving.write_whole(_figures_path(options.output), lambda part: part.write_text(text))
+    print(text)
+
+
+def _trained(options: argparse.Namespace) -> tuple[keras.Model, dict[str, Any]]:
+    """Train the baseline, write its weights, and give it with the figures."""
     tf.config.experimental.enable_op_determinism()
     data, start = mnist.load(), time.monotonic()
     model = train_baseline(data.x_train, data.y_train, epochs=options.epochs, seed=options.seed)
     seconds = time.monotonic() - start
     saving.write_whole(options.output, model.save_weights)
-    figures = {
+    return model, {
         "command": f"{_COMMAND} --epochs {options.epochs} --seed {options.seed}",
         "sha256": _digest(options.output),
         "test_accuracy": metrics.accuracy(predict(model, mnist.to_float(data.x_test)), data.y_test),
@@ -334,9 +380,6 @@ def main() -> None:
             "tensorflow": tf.__version__,
         },
     }
-    text = json.dumps(figures, indent=2) + "\n"
-    saving.write_whole(_figures_path(options.output), lambda part: part.write_text(text))
-    print(text)
 
 
 if __name__ == "__main__":

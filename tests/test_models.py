@@ -1,11 +1,12 @@
 """The baseline: within its limits, trained, and trainable again."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import metrics, mnist, models
+from quant_tutorial import metrics, mnist, models, tflite
 
 import keras
 import numpy as np
@@ -96,6 +97,41 @@ def test_the_command_refuses_before_it_trains(
         with pytest.raises(SystemExit):
             models.main()
         assert message in capsys.readouterr().err
+
+
+class TestInt8Baseline:
+    def test_it_is_what_the_converter_makes(self, files: dict[str, bytes]) -> None:
+        shipped = tflite.tensors(models.load_int8_baseline())
+        made = tflite.tensors(files["int8, int8 input"])  # perhaps on another processor
+        assert len(shipped) == len(made)
+        for ours, theirs in zip(shipped, made, strict=True):
+            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+            np.testing.assert_allclose(ours.scales, theirs.scales, rtol=1e-5)
+            np.testing.assert_array_equal(ours.zero_points, theirs.zero_points)
+
+    def test_missing_and_damaged(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="--int8"):
+            models.load_int8_baseline(tmp_path / "none.tflite")
+        content = bytearray(models.load_int8_baseline())
+        content[1000] ^= 1
+        (tmp_path / "x.tflite").write_bytes(content)
+        with pytest.raises(ValueError, match="damaged"):
+            models.load_int8_baseline(tmp_path / "x.tflite")
+
+    def test_the_command_makes_it_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        output = tmp_path / "baseline.weights.h5"
+        output.write_bytes(models.WEIGHTS.read_bytes())
+        figures = models.WEIGHTS.with_name("baseline.json").read_text()
+        (tmp_path / "baseline.json").write_text(figures)
+        monkeypatch.setattr("sys.argv", ["models", "--int8", "--output", str(output)])
+        models.main()
+        assert json.loads(capsys.readouterr().out)["sha256"] == json.loads(figures)["sha256"]
+        content = (tmp_path / "baseline_int8.tflite").read_bytes()
+        written = json.loads((tmp_path / "baseline.json").read_text())
+        assert written["int8_sha256"] == hashlib.sha256(content).hexdigest()
+        assert len(content) == len(models.load_int8_baseline())
 
 
 def test_multiply_adds_by_hand() -> None:
