@@ -167,6 +167,52 @@ def _channel_scales(answer: Any) -> str | None:
     return None
 
 
+@_exercise("05.1")
+def _mixed_bytes(answer: Any) -> str | None:
+    right = sum(packed_bytes(count, 5) for count in (72, 1152, 4608)) + packed_bytes(8000, 3)
+    return _number(answer, right, "count the bits of each kernel; a byte has 8 of them.")
+
+
+@_exercise("05.2")
+def _own_node(answer: Any) -> str | None:
+    x = np.random.default_rng(5).normal(0, 2, 500)
+    for low, high, bits in ((-1.3, 4.1, 8), (0, 3, 3), (-2, 0.5, 2)):
+        params = params_from_range(low, high, bits)
+        got = np.asarray(answer(x, params.scale, params.zero_point, bits))
+        wrong = np.flatnonzero(~np.isclose(got, fake_quantize(x, params)))
+        if wrong.size:
+            first = x[wrong[0]]
+            return (
+                f"x = {first:.4f} with scale {params.scale:.4g}, zero point {params.zero_point} "
+                f"and {bits} bits must give {float(fake_quantize(first, params)):.4f}."
+            )
+    return None
+
+
+@_exercise("05.3")
+def _good_three_bits(answer: Any) -> str | None:
+    from quant_tutorial import metrics, mnist, models
+    from quant_tutorial.scheme import QuantScheme
+    from quant_tutorial.simulate import Simulator
+    from quant_tutorial.stages import StagedRun
+
+    if not isinstance(answer, QuantScheme):
+        return f"a QuantScheme is needed, not {type(answer).__name__}."
+    data = mnist.load()
+    simulator = Simulator(models.load_baseline(), mnist.to_float(data.x_train[:1000]))
+    params = simulator.params(answer)
+    for name, chosen in params.weights.items():
+        if chosen is None or chosen.bits > 3:
+            return f"the weights of {name} have {chosen.bits if chosen else 32} bits, not 3."
+    for name, chosen in params.activations.items():
+        if chosen is None or chosen.bits > 8:
+            return f"the activation {name} has {chosen.bits if chosen else 32} bits; 8 are allowed."
+    outputs = StagedRun(simulator, mnist.to_float(data.x_test)).outputs(params)
+    share = metrics.accuracy(outputs, data.y_test)
+    hint = f"its accuracy is {share:.1%}: what else can be chosen for the weights than min/max?"
+    return None if share >= 0.985 else hint
+
+
 @_exercise("06.1")
 def _pixel(answer: Any) -> str | None:
     right = quantize(200 / 255, params_from_range(0, 1, 8))
@@ -191,3 +237,53 @@ def _own_uint8_model(answer: Any) -> str | None:
     return (
         None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
     )
+
+
+@_exercise("06.3")
+def _own_mixed_model(answer: Any) -> str | None:
+    from quant_tutorial.inspection import inspect
+
+    if not isinstance(answer, bytes):
+        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+    for op in inspect(answer).ops:
+        weights = [tensor for tensor in op.inputs if tensor.kind == "weights"]
+        if weights and (op.type == "FULLY_CONNECTED") != weights[0].is_float:
+            wanted = "float" if op.type == "FULLY_CONNECTED" else "int8"
+            return f"the weights of {op} are {weights[0].type}, they must be {wanted}."
+    return None
+
+
+@_exercise("07.1")
+def _products_that_fit(answer: Any) -> str | None:
+    right = (2**31 - 1) // (255 * 127)
+    return _number(answer, right, "the largest |x − z| is 255, the largest |w| 127.")
+
+
+@_exercise("07.2")
+def _multiplier_and_shift(answer: Any) -> str | None:
+    from quant_tutorial.integer import fixed_point
+
+    multiplier, shift = answer
+    if not 2**14 <= multiplier < 2**15:
+        return "the multiplier must have 15 bits: from 2^14 to 2^15 − 1."
+    right = fixed_point(0.0037, bits=15)
+    return (
+        None if (multiplier, shift) == right else "0.0037 = fraction · 2^shift, ½ ≤ fraction < 1."
+    )
+
+
+@_exercise("07.3")
+def _own_shift(answer: Any) -> str | None:
+    from quant_tutorial.integer import rounding_shift
+
+    x = np.arange(-40, 41, dtype=np.int64)
+    for places in (0, 1, 2, 5):
+        got = np.asarray(answer(x.copy(), places))
+        if got.dtype.kind != "i":
+            return f"the result must hold integers, got {got.dtype}."
+        wrong = np.flatnonzero(got != rounding_shift(x, places))
+        if wrong.size:
+            first = x[wrong[0]]
+            right = int(rounding_shift(first, places))
+            return f"{first} divided by 2^{places} must give {right}, not {got[wrong[0]]}."
+    return None

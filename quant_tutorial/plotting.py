@@ -6,9 +6,7 @@ marker or a line style always says the same as the colour.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from quant_tutorial.affine import (
     QuantParams,
@@ -18,6 +16,7 @@ from quant_tutorial.affine import (
     split_error,
 )
 from quant_tutorial.calibration import Distribution
+from quant_tutorial.table import Table as Table  # the lessons read it from here
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,43 +26,6 @@ from numpy.typing import NDArray
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
-
-
-class Table:
-    """A small table to read: HTML in a page, aligned text elsewhere.
-
-    Args:
-        header: One heading for each column.
-        rows: As many entries a row; numbers are to be formatted by the caller.
-
-    Raises:
-        ValueError: when a row has more or fewer entries than the header.
-    """
-
-    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self.lines = [[str(entry) for entry in line] for line in (header, *rows)]
-        for line in self.lines:
-            if len(line) != len(header):
-                raise ValueError(f"rows must have {len(header)} entries each, got {line}.")
-
-    def __repr__(self) -> str:
-        """Give the table as aligned text."""
-        widths = [max(map(len, column)) for column in zip(*self.lines, strict=True)]
-        lines = [
-            "  ".join(
-                f"{entry:<{width}}" for entry, width in zip(line, widths, strict=True)
-            ).rstrip()
-            for line in self.lines
-        ]
-        return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-    def _repr_html_(self) -> str:
-        head, *body = (
-            "".join(f"<{tag} style='text-align: left'>{html.escape(e)}</{tag}>" for e in line)
-            for tag, line in zip(["th", *["td"] * len(self.lines)], self.lines, strict=False)
-        )
-        rows = "".join(f"<tr>{line}</tr>" for line in body)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def plot_digits(axes: Sequence[Axes], images: NDArray[np.generic], titles: Sequence[str]) -> None:
@@ -307,6 +269,314 @@ class GranularityFigure:
         self._ranges.set_segments(lines)
         for name, points in self._points.items():
             points.set_data(range(count), sqnr[name])
+
+
+def describe_flips(before: NDArray[np.integer], after: NDArray[np.integer]) -> str:
+    """Say how the answers of two models differ, given the classes they predict (lesson 05).
+
+    Numbers are rounded: on another processor a few images may fall on the other side.
+    """
+    moved = np.flatnonzero(before != after)
+    if not len(moved):
+        return "No image is answered differently."
+    pairs, counts = np.unique(np.stack([before[moved], after[moved]]), axis=1, return_counts=True)
+    old, new = pairs[:, np.argmax(counts)]
+    return (
+        f"About {_one_digit(len(moved)):,} images are answered differently; most often {old} "
+        + (f"becomes {new}.")
+    )
+
+
+def describe_points(share: float, other: float) -> str:
+    """Write how many percentage points a share (0 to 1) is above another, to one decimal.
+
+    It is the difference of the two as they are written, to one decimal each.
+    """
+    points = round(100 * share, 1) - round(100 * other, 1)
+    return "±0.0" if abs(points) < 0.05 else f"{points:+.1f}".replace("-", "−")
+
+
+def _one_digit(count: int) -> int:
+    return int(float(f"{count:.0e}"))
+
+
+def plot_accuracy_by_bits(
+    ax: Axes,
+    bits: Sequence[int],
+    curves: Mapping[str, Sequence[float]],
+    baseline: float,
+) -> None:
+    """Draw accuracy (0 to 1) against bit width, a curve for each granularity (lesson 05)."""
+    for name, shares in curves.items():
+        marker, color, size = GRANULARITY_MARKS[name]
+        ax.plot(bits, 100 * np.asarray(shares), marker=marker, ms=size, color=color, label=name)
+    ax.axhline(100 * baseline, color="black", ls="--", lw=1, label="float")
+    ax.set(xlabel="bit width", ylabel="accuracy in %", xticks=list(bits), ylim=(0, 104))
+    ax.legend(loc="lower right")
+
+
+def describe_accuracy_by_bits(bits: Sequence[int], curves: Mapping[str, Sequence[float]]) -> str:
+    """Say what `plot_accuracy_by_bits` shows (lesson 05)."""
+    parts = []
+    for name, shares in curves.items():
+        good = [width for width, share in zip(bits, shares, strict=True) if share >= 0.99]
+        least = f"from {min(good)} bits on" if good else "at no width"
+        parts.append(f"{name} {least}")
+    return f"At least 99 % of the images are right: {', '.join(parts)}."
+
+
+def plot_sizes(
+    ax: Axes,
+    tried: Sequence[tuple[int, float]],
+    front: Sequence[tuple[int, float]],
+    uniform: Sequence[tuple[int, float]],
+) -> None:
+    """Draw accuracy (0 to 1) against bytes: all mixes tried, the best, and uniform widths.
+
+    Each is a sequence of pairs (bytes, accuracy). Lesson 05.
+    """
+    for pairs, style, color, label in (
+        (tried, ".", GREY, "tried"),
+        (front, "o-", BLUE, "Pareto front"),
+        (uniform, "s", VERMILION, "one width for all layers"),
+    ):
+        sizes, shares = np.array(pairs).T
+        ax.plot(sizes, 100 * shares, style, color=color, label=label, ms=6 if style != "." else 4)
+    ax.set(xlabel="bytes of kernels and biases", ylabel="accuracy in %")
+    ax.legend(loc="lower right")
+
+
+def describe_sizes(
+    front: Sequence[tuple[int, float]], uniform: Sequence[tuple[int, float]], share: float
+) -> str:
+    """Say how small mixed and uniform weights may be for an accuracy of `share` (lesson 05)."""
+    mixed, one = (min(size for size, got in pairs if got >= share) for pairs in (front, uniform))
+    return (
+        f"For {share:.0%} on the images searched with, mixed widths need {mixed:,} bytes, one "
+        f"width for all layers {one:,}."
+    )
+
+
+class PostTrainingFigure:
+    """The picture of the post-training explorer: what a scheme does to a whole model (lesson 05).
+
+    Above, accuracy and size of the weights beside those of the float model, and how the table of
+    answers changes. Below, images that the quantized model answers otherwise.
+
+    Args:
+        accuracy: That of the float model, 0 to 1.
+        weight_bytes: Its weights in bytes.
+    """
+
+    _IMAGES = 12
+
+    def __init__(self, accuracy: float, weight_bytes: int) -> None:
+        self._accuracy, self._bytes = accuracy, weight_bytes
+        self.figure = Figure(figsize=(9.4, 5.6))
+        left, right = self.figure.add_gridspec(
+            1, 2, left=0.02, right=0.985, top=0.94, bottom=0.29, wspace=0.12
+        )
+        share, size = left.subgridspec(2, 1, hspace=1.3).subplots()
+        self._make_bars(share, size)
+        self._make_changes(self.figure.add_subplot(right))
+        self._make_images()
+        self.moving = [
+            *(self._bar, self._spread, self._figures, self._size_bar, self._size_figures),
+            *(self._changes, *self._numbers.ravel(), self._flips),
+            *(artist for pair in self._images for artist in pair),
+        ]
+
+    def _make_bars(self, share: Axes, size: Axes) -> None:
+        for ax, title in ((share, "Accuracy"), (size, "Weights")):
+            ax.set_title(title, loc="left", fontsize=10)
+            ax.set(ylim=(-0.5, 0.5), yticks=[])
+            ax.spines[["left", "right", "top"]].set_visible(False)
+        share.set(xlim=(0, 104), xticks=range(0, 101, 20), xlabel="% of the test images")
+        share.axvline(100 * self._accuracy, color="black", ls="--", lw=1.2)
+        share.text(100 * self._accuracy, 0.53, "float ", ha="right", fontsize=9)
+        (self._bar,) = share.barh([0], [0], height=0.7, color=BLUE)
+        (self._spread,) = share.plot([], [], color=ORANGE, lw=5, solid_capstyle="butt")
+        self._figures = share.text(3, 0, "", va="center", fontsize=13, weight="bold")
+        size.set(xlim=(0, 1.04 * self._bytes), xlabel="bytes of kernels and biases")
+        size.axvline(self._bytes, color="black", ls="--", lw=1.2)
+        (self._size_bar,) = size.barh([0], [0], height=0.7, color=GREEN)
+        self._size_figures = size.text(0, 0, "", va="center", fontsize=11, weight="bold")
+
+    def _make_changes(self, ax: Axes) -> None:
+        ax.set_title("Change of the confusion matrix", loc="left", fontsize=10)
+        ax.set(xlabel="answer", ylabel="true digit", xticks=range(10), yticks=range(10))
+        ax.tick_params(length=0)
+        self._changes = ax.imshow(np.zeros((10, 10)), cmap="PuOr_r", vmin=-1.3, vmax=1.3)
+        self._numbers = np.array(
+            [
+                [ax.text(j, i, "", ha="center", va="center", fontsize=7) for j in range(10)]
+                for i in range(10)
+            ]
+        )
+
+    def _make_images(self) -> None:
+        self._flips = self.figure.text(0.02, 0.185, "", fontsize=10)
+        self._images = []
+        for index in range(self._IMAGES):
+            ax = self.figure.add_axes((0.02 + 0.0805 * index, 0.01, 0.075, 0.125))
+            ax.axis("off")
+            image = ax.imshow(np.zeros((28, 28)), cmap="gray_r", vmin=0, vmax=1)
+            self._images.append((image, ax.set_title("", fontsize=8, pad=2)))
+
+    def update(
+        self,
+        accuracy: float,
+        weight_bytes: int,
+        interval: tuple[float, float] | None = None,
+        images: int | None = None,
+    ) -> None:
+        """Show an accuracy (0 to 1); with an interval, as the estimate on so many images."""
+        points = 100 * (accuracy - self._accuracy)
+        self._bar.set_width(100 * accuracy)
+        self._bar.set_alpha(0.45 if interval else 1.0)
+        ends = [100 * end for end in interval] if interval else []
+        self._spread.set_data(ends, [0] * len(ends))
+        text = f"{accuracy:.2%}, {points:+.2f} points".replace("-", "−")
+        self._figures.set_fontsize(10 if interval else 13)
+        if interval:
+            text = f"{ends[0]:.0f} to {ends[1]:.0f} %, estimated on {images:,} images"
+        inside = accuracy > 0.6
+        self._figures.set_text(text)
+        self._figures.set_x(3 if inside else 100 * accuracy + 3)
+        self._figures.set_color("white" if inside and not interval else "black")
+        self._size_bar.set_width(weight_bytes)
+        self._size_figures.set_text(
+            f" {weight_bytes:,} of {self._bytes:,}: {weight_bytes / self._bytes:.0%}"
+        )
+        inside = weight_bytes > 0.6 * self._bytes
+        self._size_figures.set_x(0 if inside else weight_bytes)
+        self._size_figures.set_color("white" if inside else "black")
+
+    def show_changes(
+        self,
+        change: NDArray[np.integer],
+        images: NDArray[np.floating],
+        answers: Sequence[tuple[int, int, int]],
+        flipped: int,
+    ) -> None:
+        """Show how the answers change.
+
+        Args:
+            change: Confusion matrix of the quantized model minus that of the float model, (10, 10).
+            images: Some images that are answered otherwise, (n, 28, 28, 1).
+            answers: For each of them true digit, answer before, answer after.
+            flipped: How many there are in all.
+        """
+        largest = max(np.abs(change).max(), 1)
+        self._changes.set_data(np.sign(change) * np.sqrt(np.abs(change) / largest))
+        for text, count in zip(self._numbers.ravel(), change.ravel(), strict=True):
+            text.set_text(f"{count:+d}".replace("-", "−") if count else "")
+            text.set_color("white" if abs(count) > 0.7 * largest else "black")
+        self._flips.set_text(
+            f"{flipped:,} images are answered differently"
+            + (", among them (true digit: before → after)" if flipped else "")
+        )
+        for index, (picture, title) in enumerate(self._images):
+            shown = index < len(images)
+            picture.set_visible(shown)
+            title.set_text("")
+            if shown:
+                true, before, after = answers[index]
+                picture.set_data(images[index].reshape(28, 28))
+                title.set_text(f"{true}: {before} → {after}")
+
+
+class MultiplierFigure:
+    """The picture of the multiplier explorer: how wrong fewer multiplier bits are (lesson 07).
+
+    Left, the error of the scale ratio against the bits of its multiplier. Right, by how much the
+    output integers are off, and how many.
+    """
+
+    _OFF = 3  # differences shown, to each side; what is further off is counted with the last
+
+    def __init__(self, bits: Sequence[int], errors: Sequence[float]) -> None:
+        self.figure = Figure(figsize=(9.4, 3.6))
+        ratio, outputs = self.figure.subplots(1, 2)
+        self.figure.subplots_adjust(left=0.09, right=0.985, top=0.9, bottom=0.15, wspace=0.22)
+        ratio.set_title("Largest relative error of the ratios", loc="left", fontsize=10)
+        # A ratio that is a power of two has no error, and a logarithmic axis no 0.
+        drawn = np.maximum(errors, 2.0 ** -(max(bits) + 2))
+        ratio.plot(bits, drawn, "o-", color=BLUE, ms=4)
+        limit = [2.0**-width for width in bits]
+        ratio.plot(bits, limit, "--", color=GREY, label="2 to the power of −bits")
+        ratio.set(yscale="log", xlabel="bits of the multiplier", xticks=range(1, max(bits) + 1, 5))
+        ratio.legend()
+        (self._here,) = ratio.plot([], [], "D", color=VERMILION, ms=9, mec="black")
+        self._errors = dict(zip(bits, drawn, strict=True))
+        outputs.set_title("Output integers that are off", loc="left", fontsize=10)
+        places = np.arange(-self._OFF, self._OFF + 1)
+        labels = [f"{place:+d}".replace("-", "−") if place else "right" for place in places]
+        labels[0], labels[-1] = f"{labels[0]}\nor less", f"{labels[-1]}\nor more"
+        outputs.set(ylim=(0, 112), ylabel="% of the output integers")
+        outputs.set_xticks(places, labels)
+        self._bars = outputs.bar(places, 0, color=[BLUE if p == 0 else VERMILION for p in places])
+        self._shares = [
+            outputs.text(place, 0, "", ha="center", va="bottom", fontsize=8) for place in places
+        ]
+        self.moving = [self._here, *self._bars, *self._shares]
+
+    def update(self, bits: int, off: NDArray[np.integer]) -> None:
+        """Show a width; `off` is by how much each output integer differs, any shape."""
+        self._here.set_data([bits], [self._errors[bits]])
+        places = np.clip(off, -self._OFF, self._OFF) + self._OFF
+        counts = np.bincount(places.ravel(), minlength=2 * self._OFF + 1)
+        for bar, text, count in zip(self._bars, self._shares, counts, strict=True):
+            share = 100 * count / off.size
+            bar.set_height(share)
+            text.set_y(share + 1)
+            said = f"{share:.1f} %" if share >= 0.1 else f"{count:,}"
+            text.set_text(said if count else "")
+
+
+class TensorFigure:
+    """The picture of the tensor explorer: the values of a tensor as integers and as reals.
+
+    Left, how often each integer occurs; right, the real values that they stand for. Lesson 06.
+    """
+
+    def __init__(self) -> None:
+        self.figure = Figure(figsize=(9.4, 3.4))
+        self._axes = self.figure.subplots(1, 2)
+        self.figure.subplots_adjust(left=0.08, right=0.985, top=0.9, bottom=0.15, wspace=0.2)
+        for ax, title, label in zip(
+            self._axes,
+            ("As integers, in the file or in memory", "As the real values they stand for"),
+            ("integer q", "real value"),
+            strict=True,
+        ):
+            ax.set_title(title, loc="left", fontsize=10)
+            ax.set(xlabel=label, yscale="log", ylabel="how many")
+        colors = BLUE, GREEN
+        self._bars = [
+            ax.add_collection(LineCollection([], colors=color, linewidths=1.2))
+            for ax, color in zip(self._axes, colors, strict=True)
+        ]
+        self.moving = self._bars
+
+    def show(
+        self, q: NDArray[np.integer], real: NDArray[np.floating], ends: tuple[int, int]
+    ) -> None:
+        """Show a tensor, any shape; `ends` are the smallest and largest integer of its type.
+
+        The still part of the picture changes with it.
+        """
+        whole, counts = np.unique(q, return_counts=True)
+        heights, edges = np.histogram(real, 200)
+        middles = (edges[:-1] + edges[1:]) / 2
+        for ax, bars, places, heights_, limits in (
+            (self._axes[0], self._bars[0], whole, counts, ends),
+            (self._axes[1], self._bars[1], middles, heights, (edges[0], edges[-1])),
+        ):
+            margin = 0.03 * (limits[1] - limits[0])
+            ax.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(0.7, 2 * heights_.max()))
+            pairs = zip(places.tolist(), heights_.tolist(), strict=True)
+            bars.set_segments([[(x, 0.7), (x, count)] for x, count in pairs if count])
 
 
 class AffineFigure:

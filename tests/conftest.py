@@ -84,3 +84,17 @@ def staged(simulator: Any, x_test: np.ndarray) -> Any:
     from quant_tutorial.stages import StagedRun
 
     return StagedRun(simulator, x_test)
+
+
+@pytest.fixture(scope="session")
+def ladder(files: dict[str, bytes], baseline: Any, calibration: np.ndarray) -> dict[str, bytes]:
+    """The baseline as `.tflite` in every mode of the converter, each with its usual input type."""
+    from quant_tutorial import tflite
+
+    integer = ("int8_fallback", "int16x8")
+    return {
+        "float32": files["float32"],
+        **{mode: tflite.convert(baseline, mode) for mode in ("dynamic", "float16")},
+        **{mode: tflite.convert(baseline, mode, calibration=calibration) for mode in integer},
+        "int8": files["int8, int8 input"],
+    }

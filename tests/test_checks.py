@@ -1,6 +1,7 @@
 """The exercises' checks: right, wrong, open and impossible answers."""
 
-from quant_tutorial import checks
+from quant_tutorial import checks, tflite
+from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ def test_open_wrong_and_impossible_answers(
         ("03.1", 4.2),
         ("03.2", 5),
         ("04.1", 66),
+        ("05.1", 6645),
         ("06.1", 72),
+        ("07.1", 66311),
     ],
 )
 def test_right_numbers(capsys: pytest.CaptureFixture[str], exercise: str, answer: float) -> None:
@@ -51,10 +54,67 @@ def test_own_quantize(capsys: pytest.CaptureFixture[str], wrong: object, hint: s
     assert hint in said(capsys, "02.3", wrong)
 
 
+def test_own_node(capsys: pytest.CaptureFixture[str]) -> None:
+    def unclipped(x: np.ndarray, s: float, z: int, bits: int) -> np.ndarray:
+        return np.round(x / s) * s
+
+    assert "must give" in said(capsys, "05.2", unclipped)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer"),
+    [
+        (QuantScheme(TensorScheme(3, True, "channel-wise", "mse")), "right."),
+        (QuantScheme(TensorScheme(3, True, "tensor-wise")), "its accuracy is 10"),
+        (QuantScheme(), "the weights of conv1 have 8 bits"),
+        (QuantScheme(TensorScheme(3, True), TensorScheme(16)), "relu1 has 16 bits"),
+        (QuantScheme(TensorScheme(3, True), input=FLOAT), "image has 32 bits"),
+        (3, "a QuantScheme is needed, not int"),
+    ],
+)
+def test_own_scheme(capsys: pytest.CaptureFixture[str], scheme: object, answer: str) -> None:
+    assert answer in said(capsys, "05.3", scheme)
+
+
+@pytest.mark.parametrize(
+    ("pair", "answer"),
+    [
+        ((31038, -8), "right."),
+        ((31038, -7), "0.0037 = fraction"),
+        ((15519, -7), "must have 15 bits"),
+        ((31038,), "could not use this answer"),
+    ],
+)
+def test_own_multiplier(capsys: pytest.CaptureFixture[str], pair: object, answer: str) -> None:
+    assert answer in said(capsys, "07.2", pair)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (lambda x, n: x >> n, "must give"),
+        (lambda x, n: (x + ((1 << n) >> 1)) >> n, "-39 divided by 2^1 must give -20, not -19"),
+        (lambda x, n: np.round(x / 2**n), "must hold integers"),
+    ],
+)
+def test_own_shift(capsys: pytest.CaptureFixture[str], wrong: object, hint: str) -> None:
+    assert hint in said(capsys, "07.3", wrong)
+
+
 def test_own_model(capsys: pytest.CaptureFixture[str], files: dict[str, bytes]) -> None:
     assert "right." in said(capsys, "06.2", files["int8, uint8 input"])
     assert "input is int8; it must be uint8" in said(capsys, "06.2", files["int8, int8 input"])
     assert "input is float32" in said(capsys, "06.2", files["float32"])
+
+
+def test_own_mixed_model(
+    capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
+) -> None:
+    for layer, answer in (("logits", "right."), ("conv2", "conv2, bn2, relu2) are float32")):
+        file = tflite.convert(
+            baseline, "int8_fallback", calibration=calibration[:20], float_layers=[layer]
+        )
+        assert answer in said(capsys, "06.3", file)
 
 
 def test_the_number_of_weights_is_the_models(baseline: object) -> None:

@@ -1,10 +1,13 @@
 """The explorers without a browser: every stop of every slider gives a picture and no error."""
 
+import asyncio
 import base64
 import io
 import itertools
 import re
+from typing import Any
 
+from quant_tutorial import integer, models, tflite
 from quant_tutorial.affine import fake_quantize, params_from_range, quantize
 from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers import controls
@@ -12,7 +15,10 @@ from quant_tutorial.explorers.affine import HIGH, LOW, STEP, AffineExplorer
 from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.explorers.calibration import RangeExplorer
 from quant_tutorial.explorers.granularity import GranularityExplorer
-from quant_tutorial.scheme import GRANULARITIES
+from quant_tutorial.explorers.multiplier import MultiplierExplorer
+from quant_tutorial.explorers.post_training import PostTrainingExplorer
+from quant_tutorial.explorers.tensors import TensorExplorer
+from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
 
 import numpy as np
 import pytest
@@ -224,6 +230,154 @@ class TestGranularityExplorer:
     def test_an_unknown_layer(self) -> None:
         with pytest.raises(ValueError, match="layer must be one of a, b, got 'c'"):
             GranularityExplorer(KERNELS, {}, "c")
+
+
+class TestPostTrainingExplorer:
+    @pytest.fixture(scope="class")
+    def made(self, simulator: Any, x_test: np.ndarray, data: Any) -> PostTrainingExplorer:
+        return PostTrainingExplorer(simulator, x_test[:1500], data.y_test[:1500])
+
+    @pytest.fixture
+    def explorer(self, made: PostTrainingExplorer) -> PostTrainingExplorer:
+        made.weights.value, made.activations.value, made.input.value = 4, 4, 8
+        made.granularity.value, made.calibrator.value = "channel-wise", "min_max"
+        for box in made.layers.values():
+            box.value = True
+        return made
+
+    def test_the_figures_are_those_of_the_model(
+        self, explorer: PostTrainingExplorer, simulator: Any, x_test: np.ndarray, data: Any
+    ) -> None:
+        params = simulator.params(explorer.scheme)
+        answers = models.predict(simulator.simulated(params), x_test[:1500]).argmax(axis=1)
+        share = np.mean(answers == data.y_test[:1500])
+        said = float(re.search(r"([\d.]+)% of 1,500 images right", explorer.text)[1])
+        assert said == pytest.approx(100 * share, abs=0.2)
+        assert f"weights of {simulator.weight_bytes(params):,} bytes" in explorer.text
+
+    @pytest.mark.parametrize(
+        ("granularity", "calibrator"),
+        [*((one, "mse") for one in GRANULARITIES), *(("layer-wise", one) for one in CALIBRATORS)],
+    )
+    def test_extremes(
+        self, explorer: PostTrainingExplorer, granularity: str, calibrator: str
+    ) -> None:
+        explorer.granularity.value, explorer.calibrator.value = granularity, calibrator
+        for widths in ((2, 2, 2), (8, 16, 8), (2, 16, 2)):
+            explorer.weights.value, explorer.activations.value, explorer.input.value = widths
+            picture(explorer)
+            assert f"Weights {widths[0]} bits {granularity}" in explorer.text
+            assert f"activations {widths[1]} bits ({calibrator}), input {widths[2]} bits:" in (
+                explorer.text
+            )
+
+    def test_every_combination_of_layers(self, explorer: PostTrainingExplorer) -> None:
+        shown = set()
+        for ticks in itertools.product((True, False), repeat=4):
+            for box, tick in zip(explorer.layers.values(), ticks, strict=True):
+                box.value = tick
+            shown.add(picture(explorer).tobytes())
+            spared = [name for name, box in explorer.layers.items() if not box.value]
+            assert (f"{', '.join(spared)} in float:" in explorer.text) == bool(spared)
+        assert len(shown) > 8
+
+    def test_all_float_is_the_baseline(self, explorer: PostTrainingExplorer) -> None:
+        explorer.input.value = 8  # whose 256 levels are those of the pixels
+        for box in explorer.layers.values():
+            box.value = False
+        assert "±0.0 points from float" in explorer.text
+        assert "No image is answered differently" in explorer.text
+
+    def test_first_an_estimate_that_holds_the_result(self, explorer: PostTrainingExplorer) -> None:
+        for bits in (2, 3, 4, 8):
+            explorer.activations.value = bits
+            said = float(re.search(r"([\d.]+)% of 1,500 images", explorer.text)[1])
+            text = explorer._estimate()
+            low, high = map(float, re.search(r": ([\d.]+)% to ([\d.]+)% right", text).groups())
+            assert low <= said <= high
+            assert "estimated on 1,000 images" in text
+
+    def test_several_moves_are_finished_once(self, explorer: PostTrainingExplorer) -> None:
+        finished = []
+        measure = explorer._finish
+
+        def finish() -> str:
+            finished.append(explorer.weights.value)
+            return measure()
+
+        async def drag() -> str:
+            for bits in (8, 6, 3):
+                explorer.weights.value = bits
+                assert "estimated" in explorer.text
+            await asyncio.sleep(0.5)
+            return explorer.text
+
+        explorer._finish = finish
+        try:
+            text = asyncio.run(drag())
+        finally:
+            explorer._finish = measure
+        assert finished == [3]
+        assert "of 1,500 images right" in text
+
+
+class TestMultiplierExplorer:
+    @pytest.fixture(scope="class")
+    def layer(self) -> tuple[np.ndarray, np.ndarray, integer.Output]:
+        rng = np.random.default_rng(0)
+        ratios = np.array([0.0123, 0.0047, 0.00071])
+        multiplier, shift = np.array([integer.fixed_point(ratio) for ratio in ratios]).T
+        output = integer.Output(multiplier, shift, -10, -128, 127, np.dtype(np.int8))
+        sums = rng.normal(0, 60 / ratios, (40, 5, 3)).astype(np.int32)
+        return sums, ratios, output
+
+    def test_every_width(self, layer: tuple[np.ndarray, np.ndarray, integer.Output]) -> None:
+        explorer = MultiplierExplorer(*layer)
+        sums, ratios, output = layer
+        right = integer.saturate(integer.rescale(sums, output.multiplier, output.shift), output)
+        last = 1.0
+        for bits in range(1, 32):
+            explorer.bits.value = bits
+            picture(explorer)
+            multiplier, shift = integer.fixed_point(ratios[0], bits)
+            assert f"becomes {multiplier} / 2^{bits} · 2^{shift} " in explorer.text
+            # With floats instead of shifts, so that only ties may differ.
+            pairs = np.array([integer.fixed_point(ratio, bits) for ratio in ratios])
+            used = pairs[:, 0] * 2.0 ** (pairs[:, 1] - bits)
+            values = np.clip(np.round(sums * used) - 10, -128, 127)
+            share = np.mean(values != right)
+            if "%" in explorer.text:
+                said = float(re.search(r"([\d.]+)% of the 600", explorer.text)[1]) / 100
+                assert said == pytest.approx(share, abs=0.02)
+            if bits % 6 == 0:
+                assert share <= last
+                last = share
+        assert "No output integer is off" in explorer.text
+
+
+class TestTensorExplorer:
+    def test_every_tensor(self, x_test: np.ndarray) -> None:
+        file = models.load_int8_baseline()
+        source, _ = tflite.input_output(file)
+        explorer = TensorExplorer(file, quantize(x_test[:20], source.params))
+        names = list(explorer.tensor.options)
+        assert names[:4] == ["input", "conv1: weights", "relu1: activation", "pool1: activation"]
+        assert names[-2:] == ["logits: weights", "output"]
+        seen = set()
+        for name in names:
+            explorer.tensor.value = name
+            seen.add(picture(explorer).tobytes())
+            assert explorer.text.startswith(f"{name}: ")
+        assert len(seen) == len(names) - 1  # flatten only moves what relu3 gives
+        explorer.tensor.value = "conv2: weights"
+        kernel = models.kernels(models.fold_batch_norm(models.load_baseline()))["conv2"]
+        low, high = re.search(r"stand for ([-\d.]+) to ([-\d.]+)\.", explorer.text).groups()
+        assert float(low) == pytest.approx(kernel.min(), abs=0.005)
+        assert float(high) == pytest.approx(kernel.max(), abs=0.005)
+
+    def test_a_file_without_integers(self, files: dict[str, bytes], x_test: np.ndarray) -> None:
+        with pytest.raises(ValueError, match="no quantized tensor"):
+            TensorExplorer(files["float32"], x_test[:1])
 
 
 class TestControls:

@@ -50,3 +50,57 @@ def test_integer_histogram() -> None:
     plotting.plot_integer_histogram(ax, q, "title")
     assert [bar.get_height() for bar in ax.patches] == [2, 1]
     assert "3 values from -3 to 5, 2 different ones" in plotting.describe_integers(q, "w")
+
+
+def test_accuracy_by_bits() -> None:
+    curves = {"tensor-wise": [0.1, 0.5, 0.98], "channel-wise": [0.2, 0.99, 0.995]}
+    ax = Figure().subplots()
+    plotting.plot_accuracy_by_bits(ax, [2, 3, 4], curves, 0.996)
+    assert [line.get_label() for line in ax.lines] == ["tensor-wise", "channel-wise", "float"]
+    assert list(ax.lines[1].get_ydata()) == [20, 99, 99.5]
+    sentence = plotting.describe_accuracy_by_bits([2, 3, 4], curves)
+    assert "tensor-wise at no width, channel-wise from 3 bits on" in sentence
+
+
+def test_sizes() -> None:
+    front, uniform = [(10, 0.9), (20, 0.99)], [(15, 0.8), (30, 0.995)]
+    ax = Figure().subplots()
+    plotting.plot_sizes(ax, [*front, (25, 0.5)], front, uniform)
+    assert [len(line.get_xdata()) for line in ax.lines] == [3, 2, 2]
+    assert "need 20 bytes, one width for all layers 30." in plotting.describe_sizes(
+        front, uniform, 0.99
+    )
+
+
+def test_flips() -> None:
+    before, after = np.array([1, 2, 3, 4, 4]), np.array([1, 7, 3, 9, 9])
+    assert plotting.describe_flips(before, before) == "No image is answered differently."
+    sentence = plotting.describe_flips(before, after)
+    assert sentence == "About 3 images are answered differently; most often 4 becomes 9."
+    many = plotting.describe_flips(np.zeros(187, int), np.ones(187, int))
+    assert many.startswith("About 200 images")
+
+
+def test_points() -> None:
+    pairs = ((0.9946, 0.9947), (0.9942, 0.9946), (0.986, 0.9946), (0.5, 0.4))
+    assert [plotting.describe_points(*pair) for pair in pairs] == ["±0.0", "−0.1", "−0.9", "+10.0"]
+
+
+def test_post_training_figure() -> None:
+    figure = plotting.PostTrainingFigure(0.99, 1000)
+    change = np.zeros((10, 10), int)
+    change[3, 3], change[3, 5] = -4, 4
+    images = np.ones((2, 28, 28, 1))
+    figure.show_changes(change, images, [(3, 3, 5), (3, 3, 5)], 4)
+    figure.update(0.5, 250)
+    assert figure._bar.get_width() == 50
+    assert figure._figures.get_text() == "50.00%, −49.00 points"
+    assert figure._numbers[3, 5].get_text() == "+4"
+    assert figure._numbers[3, 3].get_text() == "−4"
+    assert figure._numbers[0, 0].get_text() == ""
+    titles = [title.get_text() for _, title in figure._images]
+    assert titles[:3] == ["3: 3 → 5", "3: 3 → 5", ""]
+    assert not figure._images[2][0].get_visible()
+    figure.update(0.5, 250, (0.4, 0.6), 1000)
+    assert list(figure._spread.get_xdata()) == [40, 60]
+    assert "40 to 60 %, estimated on 1,000 images" in figure._figures.get_text()

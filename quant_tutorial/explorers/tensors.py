@@ -1,0 +1,79 @@
+"""The explorer of lesson 06: look into a `.tflite` file, tensor by tensor."""
+
+from __future__ import annotations
+
+from quant_tutorial import kernels, quiet
+from quant_tutorial.affine import dequantize
+from quant_tutorial.explorers import controls
+from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.inspection import Tensor, inspect
+from quant_tutorial.plotting import TensorFigure, describe_integers
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+
+class TensorExplorer(Explorer):
+    """A menu of a file's quantized tensors; the chosen one as integers and as reals (lesson 06).
+
+    Weights are read from the file; activations are computed on some images, by LiteRT's reference
+    kernels.
+
+    Args:
+        model_bytes: A full-integer file that takes one image at a time.
+        images: Images of the type and, but for the first axis, the shape of its input.
+
+    Raises:
+        ValueError: when the file holds no quantized tensor, or for other images.
+    """
+
+    def __init__(self, model_bytes: bytes, images: NDArray[np.integer]) -> None:
+        values = kernels.run_all(model_bytes, images)
+        with quiet.native_output():
+            interpreter = Interpreter(model_content=bytes(model_bytes))
+            interpreter.allocate_tensors()
+        self._tensors: dict[str, tuple[Tensor, NDArray[np.integer]]] = {}
+        inspection = inspect(model_bytes)
+        # As the model computes them: the input, then for each op its weights and what it gives.
+        order = [*inspection.inputs]
+        for op in inspection.ops:
+            order += [*(t for t in op.inputs if t.kind == "weights"), *op.outputs]
+        for tensor in order:
+            if tensor.params is None:
+                continue
+            if tensor.kind == "weights":
+                values[tensor.index] = interpreter.get_tensor(tensor.index)
+            self._tensors[_label(tensor)] = tensor, values[tensor.index]
+        if not self._tensors:
+            raise ValueError("model_bytes holds no quantized tensor: convert with mode 'int8'.")
+        self.tensor = controls.choice("Tensor", list(self._tensors), next(iter(self._tensors)))
+        self._plot = TensorFigure()
+        super().__init__([], [self.tensor], self._plot.figure, self._plot.moving, self._refresh)
+
+    def _refresh(self) -> str:
+        tensor, q = self._tensors[self.tensor.value]
+        params = tensor.params
+        real = dequantize(q, params)
+        self._plot.show(q, real, (params.qmin, params.qmax))
+        self.redraw_background()
+        scale, points = np.atleast_1d(params.scale), np.unique(params.zero_point)
+        scales = (
+            f"scale {scale[0]:.4g}"
+            if len(scale) == 1
+            else f"{len(scale)} scales from {scale.min():.4g} to {scale.max():.4g}"
+        )
+        return (
+            f"{describe_integers(q, self.tensor.value)} With {scales} and zero point {points[0]} "
+            f"they stand for {real.min():.3f} to {real.max():.3f}."
+        )
+
+
+def _label(tensor: Tensor) -> str:
+    """Name a tensor by its layer and kind, as a reader would."""
+    if tensor.kind in ("input", "output"):
+        return tensor.kind
+    layer = tensor.name.split(";")[0].split("/")
+    name = layer[-2] if len(layer) > 1 else layer[0]
+    name = name.rsplit("_", 1)[0]  # the exporter numbers each layer
+    return f"{name}: {tensor.kind}"
