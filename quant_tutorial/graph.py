@@ -87,7 +87,11 @@ def prepare(model: keras.Model) -> keras.Model:
 
 
 def nodes(model: keras.Model) -> tuple[Node, ...]:
-    """List the nodes of a prepared model, each after those that it is computed from."""
+    """List the nodes of a prepared model, each after those that it is computed from.
+
+    Raises:
+        ValueError: for a model that only moves values.
+    """
     before = {layer.name: _inputs(layer) for layer in model.layers}
     after = {name: [user for user, names in before.items() if name in names] for name in before}
     kinds = {layer.name: layer for layer in model.layers}
@@ -118,6 +122,8 @@ def nodes(model: keras.Model) -> tuple[Node, ...]:
             sources=_sources(layer.name, before, found),
             weights=layer.name if isinstance(layer, _WEIGHTED) else None,
         )
+    if len(found) < 2:
+        raise ValueError(f"model {model.name} computes nothing that could be quantized.")
     return tuple(found.values())
 
 

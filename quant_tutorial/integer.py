@@ -591,7 +591,7 @@ def _op_name(code: Any) -> str:
 
 
 def _tensor(tensor: Any, data: NDArray[np.uint8] | None) -> Tensor:
-    name, kind = tensor.name.decode(), _TYPE_NAMES[tensor.type].lower()
+    name, kind = (tensor.name or b"").decode(), _TYPE_NAMES[tensor.type].lower()
     if kind not in _KNOWN_TYPES:
         raise ValueError(f"The tensor {name!r} has the type {kind}, which is not supported here.")
     dtype = np.dtype(kind)

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from quant_tutorial import quiet
-from quant_tutorial.affine import fake_quantize
 from quant_tutorial.graph import Node
 from quant_tutorial.simulate import ModelParams, Simulator, rounded, run_time_values
 
@@ -101,11 +100,12 @@ class StagedRun:
             self._pool.submit(self._compute, stages, stale, versions, share)
             for stages, share in zip(self._workers, shares, strict=True)
         ]
+        wait(tasks)  # all, so that after an error in one no other is still at work
         for task in tasks:
             task.result()
-        last = self._simulator.nodes[-1].name
-        raw, chosen = self._raw[last][:count], params.activations[last]
-        return raw.copy() if chosen is None else fake_quantize(raw, chosen)
+        last = self._simulator.nodes[-1]
+        values = run_time_values(params.activations[last.name], last.kind == "same")
+        return np.array(rounded(self._raw[last.name][:count], *values))
 
     def values(self, name: str) -> NDArray[np.float32]:
         """Give the values of a node before they are rounded, for all images, as computed last.

@@ -118,3 +118,8 @@ def two_inputs() -> keras.Model:
 def test_a_model_of_another_kind_is_refused(make: Callable[[], keras.Model], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         graph.prepare(make())
+
+
+def test_a_model_that_only_moves_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="computes nothing that could be quantized"):
+        graph.nodes(graph.prepare(sequential(layers.MaxPooling2D(2), layers.Flatten())))

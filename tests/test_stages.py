@@ -9,8 +9,11 @@ from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
 from quant_tutorial.simulate import Simulator
 from quant_tutorial.stages import StagedRun
 
+import keras
 import numpy as np
 import pytest
+
+layers = keras.layers
 
 
 def weights(bits: int, granularity: str = "channel-wise") -> TensorScheme:
@@ -141,3 +144,46 @@ def test_bad_arguments(simulator: Simulator, x_test: np.ndarray) -> None:
     run = StagedRun(simulator, x_test[:10])
     with pytest.raises(ValueError, match="from 1 to 10, got 11"):
         run.outputs(simulator.params(NOTHING), 11)
+
+
+SHAPES = {
+    "a batch of one": ([layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(4)], 1),
+    "pooling first": ([layers.MaxPooling2D(2), layers.Conv2D(3, 3)], None),
+    "averages first and last": (
+        [layers.AveragePooling2D(2), layers.Conv2D(3, 1), layers.AveragePooling2D(2)],
+        None,
+    ),
+    "one layer": ([layers.Flatten(), layers.Dense(3, activation="softmax")], None),
+    "rows": ([layers.Dense(4), layers.Reshape((64, 4)), layers.Dense(2)], None),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_small_models(name: str) -> None:
+    stack, batch = SHAPES[name]
+    model = keras.Sequential([keras.Input((8, 8, 2), batch_size=batch), *stack])
+    images = np.random.default_rng(0).random((70, 8, 8, 2), np.float32)
+    simulator = Simulator(model, images)
+    for scheme in (QuantScheme(), QuantScheme(weights(3), TensorScheme(3)), NOTHING):
+        params = simulator.params(scheme)
+        simulated = simulator.simulated(params)
+        rows = images[:, np.newaxis] if batch else [images]
+        expected = np.concatenate([np.asarray(simulated(row)) for row in rows])
+        got = StagedRun(simulator, images, threads=4).outputs(params)
+        assert np.mean(np.abs(got - expected) > 1e-5) < 0.02
+
+
+@pytest.mark.parametrize("second", ["itself", "the input", "its pooled averages"])
+def test_small_additions(second: str) -> None:
+    image = keras.Input((8, 8, 2))
+    x = layers.Conv2D(2, 1)(image)
+    pool = layers.AveragePooling2D(2)
+    first = pool(x) if second == "its pooled averages" else x
+    other = {"itself": x, "the input": image}.get(second, layers.MaxPooling2D(2)(x))
+    model = keras.Model(image, layers.Add()([first, other]))
+    images = np.random.default_rng(1).random((60, 8, 8, 2), np.float32)
+    simulator = Simulator(model, images)
+    params = simulator.params(QuantScheme())
+    got = StagedRun(simulator, images).outputs(params)
+    expected = models.predict(simulator.simulated(params), images)
+    assert np.mean(np.abs(got - expected) > 1e-5) < 0.02
