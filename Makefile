@@ -4,7 +4,7 @@ BIN := .venv/bin
 # JupyterLab refuses to run as root (a container's only user) without this.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test benchmark notebooks baseline format lock venv
+.PHONY: lab test benchmark notebooks baseline qat site format lock venv
 .DEFAULT_GOAL := lab
 
 lab: venv
@@ -24,13 +24,21 @@ notebooks: venv
 baseline: venv
 	$(BIN)/python -m quant_tutorial.models
 
+# Train the quantized models of lesson 08 (about half an hour); what is there already stays.
+qat: venv
+	$(BIN)/python -m quant_tutorial.qat_training
+
+# The web edition, to be read without a kernel: static pages in build/site.
+site: venv
+	$(BIN)/python .site/build.py $(ARGS)
+
 format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # After a change of the ranges in pyproject.toml: new exact pins for every supported Python and system.
 lock: venv
-	$(BIN)/uv pip compile pyproject.toml --extra test --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra site --universal --generate-hashes \
 	    --no-header --no-annotate --quiet $(ARGS) --output-file requirements.lock
 
 venv:

@@ -7,6 +7,7 @@ none of their own, because they only move values: max pooling, flatten, reshape,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -125,6 +126,43 @@ def nodes(model: keras.Model) -> tuple[Node, ...]:
     if len(found) < 2:
         raise ValueError(f"model {model.name} computes nothing that could be quantized.")
     return tuple(found.values())
+
+
+def rebuild(
+    model: keras.Model,
+    after: Callable[[Node, Any], Any],
+    replace: Callable[[keras.Layer], keras.Layer] | None = None,
+) -> keras.Model:
+    """Copy a prepared model with something behind each node, and other layers where wanted.
+
+    Args:
+        model: A model as `prepare` gives it.
+        after: Gets a node and the tensor of its values, gives the tensor that is read instead.
+        replace: Gets a layer with weights, gives an unbuilt one to stand in its place under the
+            same name; without it, a copy does. Weights are not copied into layers of another type.
+    """
+    found = nodes(model)
+    ends = {node.end: node for node in found}
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        copy = replace(layer) if replace and isinstance(layer, _WEIGHTED) else None
+        return copy or type(layer).from_config(layer.get_config())
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        # The clone's input is no call of a layer: its node stands before what reads it.
+        args = keras.tree.map_structure(lambda x: entry if x is image else x, args)
+        output = layer(*args, **kwargs)
+        return after(ends[layer.name], output) if layer.name in ends else output
+
+    image = keras.Input(model.input_shape[1:], name=found[0].name)
+    entry = after(found[0], image)
+    copy = keras.models.clone_model(
+        model, input_tensors=image, clone_function=clone, call_function=call
+    )
+    for layer in model.layers:
+        if type(copy.get_layer(layer.name)) is type(layer):
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
 
 
 def _kind(layer: keras.Layer) -> Literal["range", "same", "fixed"]:

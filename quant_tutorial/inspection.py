@@ -203,6 +203,68 @@ def read(model_bytes: bytes) -> Any:
     return model
 
 
+def integers(model_bytes: bytes, tensor: Tensor) -> NDArray[np.int8]:
+    """Give the integers of a constant tensor of 8, 4 or 2 bits, unpacked, in its shape.
+
+    A byte holds two 4-bit or four 2-bit integers, the first one in its lowest bits. Lesson 08.
+
+    Args:
+        model_bytes: The file.
+        tensor: One of its `inspect(…).tensors`.
+
+    Raises:
+        ValueError: for a tensor that is no constant of such integers.
+    """
+    model = read(model_bytes)
+    data = model.buffers[model.subgraphs[0].tensors[tensor.index].buffer].data
+    if tensor.type not in ("int8", "int4", "int2") or data is None:
+        raise ValueError(
+            f"tensor must be a constant with integers of 8, 4 or 2 bits, got {tensor.name} "
+            f"({tensor.kind}, {tensor.type})."
+        )
+    packed, bits = np.frombuffer(bytes(data), np.uint8), tensor.bits
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    fields = (packed[:, np.newaxis] >> shifts).astype(np.uint8) << (8 - bits)
+    # The field stands at the upper end of its byte now: shifting back keeps the sign.
+    values = fields.astype(np.uint8).view(np.int8) >> (8 - bits)
+    return values.ravel()[: math.prod(tensor.shape)].reshape(tensor.shape)
+
+
+def packed(q: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
+    """Pack integers of 8, 4 or 2 bits as `integers` unpacks them (lesson 08)."""
+    each = 8 // bits
+    fields = np.zeros(-(-q.size // each) * each, np.uint8)
+    fields[: q.size] = q.ravel().view(np.uint8) & (2**bits - 1)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    return np.bitwise_or.reduce(fields.reshape(-1, each) << shifts, axis=1).astype(np.uint8)
+
+
+def constant_view(
+    content: bytearray, values: NDArray[np.generic], type_name: str | None = None
+) -> NDArray | None:
+    """Give a writable view of the constant that holds just these values, flat; None without one.
+
+    What is written into it stands in the file.
+
+    Args:
+        content: A `.tflite` file.
+        values: As the file has them, the shape does not matter; 4- and 2-bit ones `packed`.
+        type_name: The type in the file, by default that of the values.
+    """
+    graph = schema.Model.GetRootAs(content, 0)
+    part = graph.Subgraphs(0)
+    for index in range(part.TensorsLength()):
+        tensor = part.Tensors(index)
+        data = graph.Buffers(tensor.Buffer())
+        wanted = type_name or values.dtype.name
+        if data.DataLength() != values.nbytes or _TYPES[tensor.Type()] != wanted:
+            continue
+        view = data.DataAsNumpy().view(values.dtype)  # not a copy
+        if np.array_equal(view, values.ravel()):
+            return view
+    return None
+
+
 def scopes(tensor_name: str) -> list[tuple[str, ...]]:
     """Give the paths of layers in a tensor's name, without the model's own name at the head.
 

@@ -155,6 +155,16 @@ def set_kernels(model: keras.Model, new: Mapping[str, NDArray[np.floating]]) -> 
         variable.assign(np.reshape(kernel, variable.shape))
 
 
+def litert_layout(layer: keras.Layer, kernel: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Give a kernel in the form of `kernels` with its axes as in a `.tflite` file (lesson 08).
+
+    LiteRT has the output channels first, but last for depthwise convolutions, after an axis of 1.
+    """
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return kernel[np.newaxis]
+    return np.ascontiguousarray(np.moveaxis(kernel, -1, 0))
+
+
 def _by_output_channel(layer: keras.Layer, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return kernel.reshape(*kernel.shape[:2], -1)
@@ -283,17 +293,48 @@ def train_baseline(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    data = (
-        tf.data.Dataset.from_tensor_slices((mnist.to_float(images), labels.astype(np.int32)))
-        .shuffle(len(images), seed=seed)
-        .batch(_BATCH, drop_remainder=True)
-        .repeat(epochs)
-        .enumerate()
-        .map(lambda step, pair: (_moved(pair[0], seed, step), pair[1]), tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    data = training_batches(images, labels, epochs=epochs, seed=seed)
     model.fit(data, epochs=epochs, steps_per_epoch=steps // epochs, verbose=verbose)
     return model
+
+
+def training_batches(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    *,
+    epochs: int,
+    seed: int,
+    batch: int = _BATCH,
+    moved: bool = True,
+) -> tf.data.Dataset:
+    """Give training batches in random order for `fit` (lessons 01 and 08).
+
+    Order and movements depend on the seed alone. Each epoch has len(images) // batch batches.
+
+    Args:
+        images: Training images, shape (n, 28, 28), uint8.
+        labels: Their classes, shape (n,).
+        epochs: For how many epochs batches are given.
+        seed: Fixes order and movements.
+        batch: How many images a batch has.
+        moved: Whether each image is shifted, turned and zoomed a little at random.
+
+    Raises:
+        ValueError: when there are fewer images than one batch.
+    """
+    if len(images) < batch:
+        raise ValueError(f"images must hold at least {batch} images, got {len(images)}.")
+    batches = (
+        tf.data.Dataset.from_tensor_slices((mnist.to_float(images), labels.astype(np.int32)))
+        .shuffle(len(images), seed=seed)
+        .batch(batch, drop_remainder=True)
+        .repeat(epochs)
+    )
+    if moved:
+        batches = batches.enumerate().map(
+            lambda step, pair: (_moved(pair[0], seed, step), pair[1]), tf.data.AUTOTUNE
+        )
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _moved(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:

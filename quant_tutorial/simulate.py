@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from quant_tutorial import models, quiet
 from quant_tutorial.affine import QuantParams, fake_quantize, params_from_range
 from quant_tutorial.calibration import Statistics, weight_params
-from quant_tutorial.graph import Node, nodes, prepare
+from quant_tutorial.graph import Node, nodes, prepare, rebuild
 from quant_tutorial.metrics import packed_bytes
 from quant_tutorial.scheme import QuantScheme, TensorScheme
 
@@ -201,27 +201,7 @@ class Simulator:
 
         Average pooling, too, is followed by a node, with the map of the values that it averages.
         """
-        ends = {node.end: node for node in self.nodes}
-
-        def after(name: str, x: Any) -> Any:
-            chosen = params.activations[ends[name].name] if name in ends else None
-            if chosen is None:
-                return x
-            averages = ends[name].kind == "same"
-            return FakeQuantize(chosen, averages=averages, name=f"{name}_quant")(x)
-
-        def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-            # The clone's input is no call of a layer: its node stands before what reads it.
-            args = keras.tree.map_structure(lambda x: entry if x is image else x, args)
-            return after(layer.name, layer(*args, **kwargs))
-
-        image = keras.Input(self.model.input_shape[1:], name=self.nodes[0].name)
-        entry = after(image.name, image)
-        copy = keras.models.clone_model(self.model, input_tensors=image, call_function=call)
-        for layer in self.model.layers:
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
-        models.set_kernels(copy, {name: self.kernel(name, params) for name in self.kernels})
-        return copy
+        return with_params(self.model, params)
 
     def weight_bytes(self, params: ModelParams) -> int:
         """Bytes of all kernels, packed at their bit widths, and of the biases, 4 bytes each."""
@@ -253,7 +233,7 @@ class Simulator:
     def _range(self, node: Node, scheme: TensorScheme) -> QuantParams:
         if node.kind == "fixed":
             return QuantParams(scheme.bits, 2.0**-scheme.bits, -(2 ** (scheme.bits - 1)))
-        key = (node.name, scheme)
+        key = ("activation", node.name, scheme)
         if key not in self._chosen:
             ends = self._statistics[node.name].range(scheme.calibrator, scheme.bits)
             symmetric = scheme.symmetric
@@ -270,11 +250,34 @@ class Simulator:
             together = [name]
             if scheme.granularity == "tensor-wise":
                 together = [other for other in schemes if schemes[other] == scheme]
-            key = (*together, scheme)
+            key = ("weights", *together, scheme)
             if key not in self._chosen:
                 self._chosen[key] = weight_params({n: self.kernels[n] for n in together}, scheme)
             found[name] = self._chosen[key][name]
         return found
+
+
+def with_params(model: keras.Model, params: ModelParams) -> keras.Model:
+    """Build the Keras model with these maps: weights rounded, `FakeQuantize` after each node.
+
+    Average pooling, too, is followed by a node, with the map of the values that it averages.
+
+    Args:
+        model: As `graph.prepare` gives it.
+        params: A map, or None, for each of its layers with weights and each of its nodes.
+    """
+
+    def after(node: Node, x: Any) -> Any:
+        chosen = params.activations[node.name]
+        if chosen is None:
+            return x
+        return FakeQuantize(chosen, averages=node.kind == "same", name=f"{node.end}_quant")(x)
+
+    copy = rebuild(model, after)
+    kernels = models.kernels(model)
+    chosen = {name: p for name, p in params.weights.items() if p is not None}
+    models.set_kernels(copy, {name: fake_quantize(kernels[name], p) for name, p in chosen.items()})
+    return copy
 
 
 def simulate(

@@ -16,8 +16,9 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from quant_tutorial import quiet
+from quant_tutorial import models, quiet
 from quant_tutorial.graph import Node
+from quant_tutorial.inspection import constant_view
 from quant_tutorial.simulate import ModelParams, Simulator, rounded, run_time_values
 
 import numpy as np
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 quiet.load_tensorflow()
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from ai_edge_litert import schema_py_generated as schema  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 _BATCH = 50  # so few that a batch of activations stays in a core's cache
@@ -228,29 +228,14 @@ def _kernel_writer(
     content: bytearray, simulator: Simulator, node: Node
 ) -> Callable[[NDArray[np.float32]], None]:
     """Find a stage's kernel in its bytes, and give a function that overwrites it."""
-    kernel = simulator.kernels[node.weights]
     layer = simulator.model.get_layer(node.weights)
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    values = constant_view(content, models.litert_layout(layer, simulator.kernels[node.weights]))
+    if values is not None:
 
-    def stored(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        # LiteRT has the output channels first, but last for depthwise convolutions.
-        return values[np.newaxis] if depthwise else np.moveaxis(values, -1, 0)
+        def write(new: NDArray[np.float32]) -> None:
+            values[:] = models.litert_layout(layer, new).ravel()
 
-    wanted = stored(kernel)
-    model = schema.Model.GetRootAs(content, 0)
-    graph = model.Subgraphs(0)
-    for index in range(graph.TensorsLength()):
-        tensor = graph.Tensors(index)
-        data = model.Buffers(tensor.Buffer())
-        if data.DataLength() != wanted.nbytes or tensor.Type() != schema.TensorType.FLOAT32:
-            continue
-        values = data.DataAsNumpy().view(np.float32)  # a view of the content, not a copy
-        if np.array_equal(values, wanted.ravel()):
-
-            def write(new: NDArray[np.float32], values: NDArray[np.float32] = values) -> None:
-                values[:] = stored(new).ravel()
-
-            return write
+        return write
     raise ValueError(
         f"Layer {node.weights}: the converter has changed its kernel, so that new weights cannot "
         "be put into its stage. Use simulate(), which builds the model anew for each scheme."
