@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from quant_tutorial import quiet, tflite
 from quant_tutorial.affine import dequantize, quantize
 from quant_tutorial.inspection import FLOWING, Inspection, Op, Tensor, inspect, read
+from quant_tutorial.simulate import checked_images
 from quant_tutorial.table import Table
 
 import numpy as np
@@ -106,18 +107,20 @@ def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -
         images: Images as the float model gets them, shape (n, …), n ≥ 1; a hundred are enough.
 
     Raises:
-        ValueError: when one is not a `.tflite` model, the ops of the two differ, or the images are
-            none or of the wrong shape.
+        ValueError: when one is not a `.tflite` model, the integer one has no integer activations,
+            the ops of the two differ, or the images are none, no floats, not finite or of the
+            wrong shape.
     """
     is_file = isinstance(float_model, bytes)
     float_bytes = float_model if is_file else tflite.convert(float_model, "float32")
     float_file, integer_file = inspect(float_bytes), inspect(integer_bytes)
+    if not any(op.outputs[0].params for op in integer_file.ops):
+        raise ValueError(
+            "integer_bytes must be a file with integer activations, got one without: convert with "
+            "mode 'int8', and give the float model first."
+        )
     pairs = _pairs(float_file.ops, integer_file.ops)
-    shape = float_file.inputs[0].shape[1:]
-    images = np.asarray(images, np.float32)
-    if images.shape[1:] != shape or len(images) == 0:
-        wanted = ("n", *shape)
-        raise ValueError(f"images must have the shape {wanted} with n ≥ 1, got {images.shape}.")
+    images = checked_images("images", images, float_file.inputs[0].shape[1:])
     model, entry = read(float_bytes), _quantized_input(integer_file)
     alone = [_Run(_one_op(model, op), _flowing(op)) for op, _ in pairs]
     floats = _Run(float_bytes, float_file.inputs)

@@ -191,6 +191,11 @@ def read(model_bytes: bytes) -> Any:
     Raises:
         ValueError: when the bytes are not a `.tflite` model.
     """
+    if not isinstance(model_bytes, (bytes, bytearray, memoryview)):
+        raise ValueError(
+            f"model_bytes must be the content of a .tflite file, got {type(model_bytes).__name__}: "
+            "read it with Path(…).read_bytes()."
+        )
     content = bytes(model_bytes)
     try:
         if content[4:8] != b"TFL3":

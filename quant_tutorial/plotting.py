@@ -567,11 +567,14 @@ class TensorFigure:
         The still part of the picture changes with it.
         """
         whole, counts = np.unique(q, return_counts=True)
-        heights, edges = np.histogram(real, 200)
-        middles = (edges[:-1] + edges[1:]) / 2
+        middles, heights = np.unique(real, return_counts=True)
+        if len(middles) > 256:  # several scales: too many different values for a bar each
+            heights, edges = np.histogram(real, 200)
+            middles = (edges[:-1] + edges[1:]) / 2
+        reach = np.histogram_bin_edges(real, 1)  # of some width even when all values are one
         for ax, bars, places, heights_, limits in (
             (self._axes[0], self._bars[0], whole, counts, ends),
-            (self._axes[1], self._bars[1], middles, heights, (edges[0], edges[-1])),
+            (self._axes[1], self._bars[1], middles, heights, reach),
         ):
             margin = 0.03 * (limits[1] - limits[0])
             ax.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(0.7, 2 * heights_.max()))

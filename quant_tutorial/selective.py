@@ -3,7 +3,9 @@
 The TFLite converter offers this only through its quantization debugger, whose two steps are taken
 here: calibrate the float file, then quantize it with a list of nodes and ops to pass over. A node
 is named after the output tensor of its op, exactly; a name that fits no op changes nothing and
-raises nothing there. So the layers' names are looked up in the calibrated file first.
+raises nothing there. So the layers' names are looked up in the calibrated file first. Nor does it
+say when an op goes to integers all the same, as pooling after an integer op does: so the new file
+is looked at as well.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tensorflow.lite.python.convert import mlir_quantize  # noqa: E402
 
+_CASTS = ("QUANTIZE", "DEQUANTIZE")
+
 
 def quantize_all_but(
     converter: Any, model: Any, layers: Sequence[str], op_types: Sequence[str], io: str
@@ -34,27 +38,45 @@ def quantize_all_but(
         io: The type of the input and output: "float32", "int8" or "uint8".
 
     Raises:
-        ValueError: for layers or op types that no op of the file has.
+        ValueError: for layers or op types that no op of the file has, and for pooling after an
+            integer op, which the converter does not leave in float.
     """
     converter._experimental_calibrate_only = True
     with quiet.all_output():
         calibrated = converter.convert()
     inspection = inspect(calibrated)
-    nodes = [op.outputs[0].name for op in _ops_of(layers, model, inspection)]
+    spared = _ops_of(layers, model, inspection)
     if unknown := [name for name in op_types if name not in inspection.op_types]:
         raise ValueError(
             f"float_ops: the model has no op {unknown[0]!r}; "
             f"it has {', '.join(inspection.op_types)}."
         )
     with quiet.all_output():
-        return mlir_quantize(
+        content = mlir_quantize(
             calibrated,
             disable_per_channel=converter._experimental_disable_per_channel,
             input_data_type=tf.as_dtype(io),
             output_data_type=tf.as_dtype(io),
             denylisted_ops=list(op_types) or None,
-            denylisted_nodes=nodes or None,
+            denylisted_nodes=[op.outputs[0].name for op in spared] or None,
         )
+    indices = {op.index for op in spared}
+    indices |= {op.index for op in inspection.ops if op.type in op_types}
+    _require_float(indices, inspection, inspect(content))
+    return content
+
+
+def _require_float(indices: set[int], before: Inspection, after: Inspection) -> None:
+    """Refuse the new file where one of these ops of the old one has become an integer op."""
+    # Quantizing adds casts and otherwise neither drops nor moves an op.
+    old, new = ([op for op in file.ops if op.type not in _CASTS] for file in (before, after))
+    for op, made in zip(old, new, strict=True):
+        # Some ops, such as SHAPE, give integers in a float file, too.
+        if op.index in indices and op.outputs[0].is_float and not made.outputs[0].is_float:
+            raise ValueError(
+                f"float_layers, float_ops: {made} stays in integers: the converter leaves such an "
+                "op in float only where the op before it stays in float as well."
+            )
 
 
 def _ops_of(layers: Sequence[str], model: Any, inspection: Inspection) -> list[Op]:

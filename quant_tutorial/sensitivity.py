@@ -120,12 +120,17 @@ def search_bits(
         widths: The bit widths to choose from, largest first.
 
     Raises:
-        ValueError: unless exactly one limit is given, or for widths that do not fall.
+        ValueError: unless exactly one limit is given, for an accuracy outside 0 to 1, or for widths
+            that do not fall.
     """
     if (accuracy is None) == (weight_bytes is None):
         raise ValueError(
             "Give one limit: accuracy (a share from 0 to 1) or weight_bytes (a number of bytes); "
             f"got accuracy={accuracy} and weight_bytes={weight_bytes}."
+        )
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        raise ValueError(
+            f"accuracy must be a share from 0 to 1, got {accuracy}: write 0.99 for 99 %."
         )
     if not widths or list(widths) != sorted(set(widths), reverse=True):
         raise ValueError(f"widths must fall from the largest to the smallest, got {widths!r}.")
@@ -144,7 +149,8 @@ def search_bits(
     def cost(mix: Mix, now: Mix) -> float:
         """How much the noise of the logits grows, against the signal, for each byte saved."""
         grown = 10 ** (-mix.sqnr / 10) - 10 ** (-now.sqnr / 10)
-        return grown / (now.weight_bytes - mix.weight_bytes)
+        # A small kernel may take as many whole bytes as before.
+        return grown / max(now.weight_bytes - mix.weight_bytes, 1)
 
     path = [measure(dict.fromkeys(simulator.kernels, widths[0]))]
     tried = list(path)
@@ -224,7 +230,8 @@ def rounding_ratio(values: ArrayLike, params: QuantParams) -> float:
 def health(simulator: Simulator, run: StagedRun, scheme: QuantScheme) -> list[Health]:
     """Test the rounding of every weight and activation of a scheme (lesson 05).
 
-    Activations are those of the simulated model itself, on the images of the run.
+    Activations are those of the simulated model itself, on the images of the run. A place whose
+    values are all 0 has the ratio 0.
     """
     params = simulator.params(scheme)
     run.outputs(params)
@@ -237,5 +244,6 @@ def health(simulator: Simulator, run: StagedRun, scheme: QuantScheme) -> list[He
         low, high = (np.asarray(e) for e in (place.params.minimum, place.params.maximum))
         half = np.asarray(place.params.scale) / 2  # within it, values are rounded, not clipped
         outside = np.mean((values < low - half) | (values > high + half))
-        found.append(Health(place, rounding_ratio(values, place.params), float(outside)))
+        ratio = rounding_ratio(values, place.params) if np.any(values) else 0.0
+        found.append(Health(place, ratio, float(outside)))
     return found

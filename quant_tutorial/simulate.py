@@ -6,7 +6,8 @@ the accuracy on a whole test set can follow a slider.
 
 Everything is computed in float32 on values that the integers stand for, as in Jacob et al. (CVPR
 2018), section 3. Two roundings of the integer kernels are left out: that of the bias, which is
-int32 and fine at 8 bits, and the order of additions within a sum.
+int32 and fine at 8 bits, and that of the scale ratio (lesson 07). Float sums round instead, in
+their last digits.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ class Simulator:
             activations are measured, once, with the float weights.
 
     Raises:
-        ValueError: for a layer that cannot be simulated, or images that are missing, not finite or
-            of the wrong shape.
+        ValueError: for a layer that cannot be simulated, or images that are missing, no floats, not
+            finite or of the wrong shape.
     """
 
     def __init__(self, model: keras.Model, calibration: NDArray[np.float32]) -> None:
@@ -213,12 +214,7 @@ class Simulator:
 
     def _measured(self, images: NDArray[np.float32]) -> dict[str, Statistics]:
         """Show the float model's values at every node to its statistics."""
-        images = np.asarray(images, np.float32)
-        wanted = self.model.input_shape[1:]
-        if images.shape[1:] != wanted or len(images) == 0:
-            raise ValueError(
-                f"calibration must have the shape {('n', *wanted)} with n ≥ 1, got {images.shape}."
-            )
+        images = checked_images("calibration", images, self.model.input_shape[1:])
         ranged = [node.name for node in self.nodes if node.kind == "range"]
         probe = keras.Model(
             self.model.inputs[0], {name: self.model.get_layer(name).output for name in ranged}
@@ -255,6 +251,32 @@ class Simulator:
                 self._chosen[key] = weight_params({n: self.kernels[n] for n in together}, scheme)
             found[name] = self._chosen[key][name]
         return found
+
+
+def checked_images(name: str, images: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Give images as float32, or say what is wrong with them (lesson 05).
+
+    Args:
+        name: What the argument is called that they came by.
+        images: The images, shape (n, …), n ≥ 1.
+        shape: What the model takes, without the batch.
+
+    Raises:
+        ValueError: for integers, as pixels are, another shape, or values that are not finite.
+    """
+    images = np.asarray(images)
+    if images.dtype.kind != "f":
+        raise ValueError(
+            f"{name} must hold floats as the model gets them, got {images.dtype}: convert pixels "
+            "with mnist.to_float."
+        )
+    if images.shape[1:] != tuple(shape) or len(images) == 0:
+        raise ValueError(
+            f"{name} must have the shape {('n', *shape)} with n ≥ 1, got {images.shape}."
+        )
+    if not np.isfinite(images).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinite values.")
+    return images.astype(np.float32, copy=False)
 
 
 def with_params(model: keras.Model, params: ModelParams) -> keras.Model:

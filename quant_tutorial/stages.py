@@ -19,7 +19,13 @@ from typing import Any
 from quant_tutorial import models, quiet
 from quant_tutorial.graph import Node
 from quant_tutorial.inspection import constant_view
-from quant_tutorial.simulate import ModelParams, Simulator, rounded, run_time_values
+from quant_tutorial.simulate import (
+    ModelParams,
+    Simulator,
+    checked_images,
+    rounded,
+    run_time_values,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,18 +50,16 @@ class StagedRun:
         threads: How many threads compute, each a part of the images; by default one for each core.
 
     Raises:
-        ValueError: for images of the wrong shape, or fewer than one thread.
+        ValueError: for images of the wrong shape, that are no floats or not finite, or fewer than
+            one thread.
     """
 
     def __init__(
         self, simulator: Simulator, images: NDArray[np.float32], *, threads: int | None = None
     ) -> None:
         wanted = simulator.model.input_shape[1:]
-        if images.shape[1:] != wanted or len(images) == 0:
-            raise ValueError(
-                f"images must have the shape {('n', *wanted)} with n ≥ 1, got {images.shape}."
-            )
-        threads = threads or os.cpu_count() or 1
+        images = checked_images("images", images, wanted)
+        threads = (os.cpu_count() or 1) if threads is None else threads
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}.")
         self.count = len(images)
@@ -110,7 +114,8 @@ class StagedRun:
     def values(self, name: str) -> NDArray[np.float32]:
         """Give the values of a node before they are rounded, for all images, as computed last.
 
-        A view of shape (images, …), read-only. Where pooling follows a node they are pooled.
+        A view of shape (images, …), read-only. Where pooling follows a node they are pooled. After
+        `outputs(params, images=n)` those beyond the first n are of an earlier call.
 
         Raises:
             ValueError: for a name that no node has.

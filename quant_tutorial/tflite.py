@@ -24,15 +24,15 @@ quiet.load_tensorflow()
 import tensorflow as tf  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
-Mode = Literal["float32", "dynamic", "float16", "int8_fallback", "int8", "int16x8"]
+Mode = Literal["float32", "float16", "dynamic", "int8_fallback", "int8", "int16x8"]
 IOType = Literal["float32", "int8", "uint8", "int16"]
 
 # What each mode is called in the field, and the types of input and output that it can have, the
 # usual one first.
 MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "float32": ("float32", ("float32",)),
-    "dynamic": ("dynamic range: int8 weights", ("float32",)),
     "float16": ("float16 weights", ("float32",)),
+    "dynamic": ("dynamic range: int8 weights", ("float32",)),
     "int8_fallback": ("int8 with float fallback", ("float32", "int8", "uint8")),
     "int8": ("full-integer int8", ("int8", "uint8", "float32")),
     "int16x8": ("16x8: int16 activations, int8 weights", ("int16", "float32")),
@@ -70,12 +70,12 @@ def convert(
     Args:
         model: A built Keras 3 model or tf_keras model (such as TFMOT's) with one input, or the
             folder of a SavedModel with one signature "serving_default".
-        mode: "float32"; "dynamic": dynamic-range quantization, int8 weights and float activations;
-            "float16": float16 weights, float32 arithmetic; "int8_fallback": int8 where an op has an
-            int8 version, float elsewhere; "int8": full-integer int8, or an error; "int16x8": int16
-            activations and int8 weights. Integer weights are symmetric; "dynamic" leaves those of
-            fewer than 1,024 values in float. Activations have one scale a tensor: int8 ones are
-            asymmetric, int16 ones symmetric.
+        mode: "float32"; "float16": float16 weights, float32 arithmetic; "dynamic": dynamic-range
+            quantization, int8 weights and float activations; "int8_fallback": int8 where an op has
+            an int8 version, float elsewhere; "int8": full-integer int8, or an error; "int16x8":
+            int16 activations and int8 weights. Integer weights are symmetric; "dynamic" leaves
+            those of fewer than 1,024 values in float. Activations have one scale a tensor: int8
+            ones are asymmetric, int16 ones symmetric.
         calibration: For the last three modes: images as the model gets them, shape (n, …), float32;
             the converter runs the model on them and takes the minimum and maximum of each
             activation. A model that was trained with fake quantization brings its own ranges.
@@ -85,13 +85,15 @@ def convert(
             refused. None checks nothing.
         per_channel: Whether each output channel of the weights has a scale of its own.
         float_layers: With "int8_fallback": names of layers that stay in float (selective
-            quantization), with whatever is fused into their ops.
+            quantization), with whatever is fused into their ops; pooling only after a layer
+            that does.
         float_ops: With "int8_fallback": types of ops that stay in float, such as "CONV_2D".
 
     Raises:
         ValueError: for an unknown mode, I/O type, layer or op; for calibration images that are
-            missing, not finite, of the wrong shape or outside the range; for an option that does
-            not go with the mode; and for an op that would stay in float in a full-integer file.
+            missing, no array, not finite, of the wrong shape or outside the range; for an option
+            that does not go with the mode; for a loop where activations are quantized; for an op
+            that would stay in float in a full-integer file, or in integers though it is spared.
         RuntimeError: with "int16x8" for an op without such a version.
     """
     io = _checked_options(mode, io, calibration, per_channel, float_layers, float_ops)
@@ -115,6 +117,8 @@ def convert(
             )
         with quiet.all_output():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if images is not None:
+            _refuse_loops(folder)
         _set_mode(converter, mode, images, io, per_channel)
         if float_layers or float_ops:
             return selective.quantize_all_but(converter, model, float_layers, float_ops, io)
@@ -175,11 +179,25 @@ def evaluate(model_bytes: bytes, x: NDArray[np.float32], y: NDArray[np.integer])
         y: The true classes, shape (n,).
 
     Raises:
-        ValueError: as for `predict`, when the numbers of images and labels differ, or for a label
-            that is none of the model's classes.
+        ValueError: as for `predict`, for labels that are not one class for each image, and for a
+            model whose output is not one number for each of two classes or more.
     """
+    x, y = np.asarray(x), np.asarray(y)
+    if y.shape != x.shape[:1]:
+        way_out = ""
+        if y.ndim == 2:
+            is_column = y.shape[1] == 1
+            way_out = " Give y[:, 0]." if is_column else " One-hot labels need y.argmax(axis=1)."
+        raise ValueError(
+            f"y must hold one class for each image, shape {x.shape[:1]}, got {y.shape}.{way_out}"
+        )
     outputs, seconds = _run(model_bytes, x, None)
-    predictions, classes = outputs.argmax(axis=-1), outputs.shape[-1]
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            "The model must give one number for each of two classes or more, shape ('n', classes); "
+            f"its output has the shape {('n', *outputs.shape[1:])}. Use predict, which takes any."
+        )
+    predictions, classes = outputs.argmax(axis=1), outputs.shape[1]
     accuracy = metrics.accuracy(outputs, y)
     if np.min(y) < 0 or np.max(y) >= classes:
         raise ValueError(
@@ -213,12 +231,18 @@ def checked_calibration(
         input_range: The range that the model was trained on; None checks nothing.
 
     Raises:
-        ValueError: for no images, another shape, values that are not finite or outside the range,
-            and for images that fill less than a hundredth of it.
+        ValueError: for no images, something that is no array, another shape, values that are not
+            finite or outside the range, and for images that fill less than a hundredth of it.
     """
-    if len(images) == 0:
-        raise ValueError("calibration must hold at least one image, got none.")
+    # A list of images and a tensor become an array; generators and data sets do not.
+    if not isinstance(images, (list, tuple)) and not hasattr(images, "__array__"):
+        raise ValueError(
+            f"calibration must be an array of images, shape {('n', *shape[1:])}, got "
+            f"{type(images).__name__}: collect some hundred images with np.concatenate."
+        )
     images = np.asarray(images, np.float32)
+    if images.size == 0:
+        raise ValueError("calibration must hold at least one image, got none.")
     if images.shape[1:] != tuple(shape[1:]):
         raise ValueError(
             f"calibration must have the shape {('n', *shape[1:])}, got {images.shape}."
@@ -301,6 +325,20 @@ def _set_mode(
     converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
     # The converter has no public switch for this one; a test reads the scales out of the file.
     converter._experimental_disable_per_channel = not per_channel
+
+
+def _refuse_loops(folder: str) -> None:
+    """Refuse a SavedModel with a loop: calibrating most of them ends the whole process."""
+    if b"While" not in (Path(folder) / "saved_model.pb").read_bytes():
+        return
+    # tf_keras's LSTM has one there, too, but the converter makes a single op of it.
+    with quiet.all_output():
+        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    if loops := [op for op in inspect(content).ops if op.type == "WHILE"]:
+        raise ValueError(
+            f"{loops[0]} is a loop, as recurrent layers have, and the converter crashes when it "
+            "calibrates one. Make the layer with unroll=True, or use mode 'dynamic'."
+        )
 
 
 def _converted(converter: Any, mode: str) -> bytes:

@@ -101,16 +101,17 @@ def test_a_clipped_input_is_found(
 def test_other_files(
     baseline: Any, ladder: dict[str, bytes], calibration: np.ndarray, x_test: np.ndarray
 ) -> None:
-    floats = debugging.debug(baseline, ladder["float32"], x_test[:3])
-    assert all(row.own_rmse == row.accumulated_rmse == 0 for row in floats.rows)
-    assert all((row.scale, row.own, row.accumulated) == (None, None, None) for row in floats.rows)
+    mixed = tflite.convert(
+        baseline, "int8_fallback", calibration=calibration[:50], float_layers=["logits"]
+    )
+    *_, last = debugging.debug(baseline, mixed, x_test[:3]).rows
+    assert (last.op, last.own_rmse) == ("FULLY_CONNECTED", 0)
+    assert (last.scale, last.own, last.accumulated) == (None, None, None)
+    assert 20 < last.sqnr_db < 60
     sixteen = debugging.debug(ladder["float32"], ladder["int16x8"], x_test[:10])
     eight = debugging.debug(ladder["float32"], ladder["int8"], x_test[:10])
     assert [row.op for row in sixteen.rows] == [row.op for row in eight.rows]
     assert sixteen.rows[-1].accumulated_rmse < eight.rows[-1].accumulated_rmse
-    dynamic = debugging.debug(ladder["float32"], ladder["dynamic"], x_test[:10])
-    assert dynamic.rows[-1].scale is None
-    assert 30 < dynamic.rows[-1].sqnr_db < 60
     by_recipe = recipes.quantize(
         recipes.export_litert(baseline), "static_wi8_ai8", calibration=calibration[:50]
     )
@@ -147,5 +148,16 @@ def test_bad_input(files: dict[str, bytes], ladder: dict[str, bytes], x_test: np
     for images in (x_test[0], x_test[:0]):
         with pytest.raises(ValueError, match=r"images must have the shape \('n', 28, 28, 1\)"):
             debugging.debug(files["float32"], ladder["int8"], images)
+    pixels = (255 * x_test[:1]).astype(np.uint8)
+    for images, message in (
+        (pixels, r"images must hold floats.*got uint8: convert pixels with mnist\.to_float"),
+        (x_test[:1] * np.nan, "images must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            debugging.debug(files["float32"], ladder["int8"], images)
     with pytest.raises(ValueError, match=r"is not a \.tflite model"):
         debugging.debug(files["float32"], b"no model", x_test[:1])
+    # The two in the wrong order, and files in which no activation is an integer.
+    for first, second in (("int8", "float32"), ("float32", "dynamic"), ("float32", "float16")):
+        with pytest.raises(ValueError, match=r"integer_bytes must .*convert with mode 'int8'"):
+            debugging.debug(ladder[first], ladder[second], x_test[:1])

@@ -18,8 +18,10 @@ from quant_tutorial.explorers.granularity import GranularityExplorer
 from quant_tutorial.explorers.multiplier import MultiplierExplorer
 from quant_tutorial.explorers.post_training import PostTrainingExplorer
 from quant_tutorial.explorers.tensors import TensorExplorer
+from quant_tutorial.plotting import TensorFigure
 from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -374,6 +376,69 @@ class TestTensorExplorer:
         low, high = re.search(r"stand for ([-\d.]+) to ([-\d.]+)\.", explorer.text).groups()
         assert float(low) == pytest.approx(kernel.min(), abs=0.005)
         assert float(high) == pytest.approx(kernel.max(), abs=0.005)
+
+    def test_labels_are_those_of_the_layers(self, files: dict[str, bytes]) -> None:
+        expected = ["input", "conv1: weights", "relu1: activation", "pool1: activation"]
+        expected += ["conv2: weights", "relu2: activation", "pool2: activation"]
+        expected += ["conv3: weights", "relu3: activation", "flatten: activation"]
+        images = np.zeros((2, 28, 28, 1), np.int8)
+        file = files["int8, int8 input"]
+        options = list(TensorExplorer(file, images).tensor.options)
+        assert options == [*expected, "logits: weights", "output"]
+        # With uint8 doors the converter calls two tensors StatefulPartitionedCall.
+        explorer = TensorExplorer(files["int8, uint8 input"], images.view(np.uint8))
+        expected = ["input", "QUANTIZE: activation", *expected[1:], "logits: weights"]
+        assert list(explorer.tensor.options) == [*expected, "logits: activation", "output"]
+
+    @pytest.mark.parametrize("kind", ["ReLU before batch norm", "separable", "used twice"])
+    def test_no_tensor_is_missing(self, kind: str) -> None:
+        layers = keras.layers
+        image = x = keras.Input((12, 12, 2))
+        shared = layers.Conv2D(2, 3, padding="same", name="shared")
+        for number in range(3):
+            if kind == "ReLU before batch norm":
+                x = layers.Conv2D(2, 3, activation="relu", name=f"conv_{number}")(x)
+                x = layers.BatchNormalization(name=f"norm_{number}")(x)
+            elif kind == "separable":
+                x = layers.SeparableConv2D(4, 3, activation="relu", name=f"part_{number}")(x)
+            else:
+                x = shared(x)
+        model = keras.Model(image, layers.Dense(3, name="end")(layers.Flatten(name="flat")(x)))
+        images = np.random.default_rng(0).random((4, 12, 12, 2), np.float32)
+        file = tflite.convert(model, "int8", calibration=images)
+        source, _ = tflite.input_output(file)
+        explorer = TensorExplorer(file, quantize(images, source.params))
+        shown = [tensor.index for tensor, _ in explorer._tensors.values()]
+        quantized = [t.index for t in tflite.tensors(file) if t.params is not None]
+        assert sorted(shown) == sorted(quantized)
+        for name in explorer.tensor.options:
+            explorer.tensor.value = name
+            picture(explorer)
+
+    def test_a_bar_for_each_value(self, x_test: np.ndarray) -> None:
+        file = models.load_int8_baseline()
+        source, _ = tflite.input_output(file)
+        explorer = TensorExplorer(file, quantize(x_test[:20], source.params))
+
+        def bars(name: str) -> tuple[list[float], list[float]]:
+            explorer.tensor.value = name
+            sides = explorer._plot._bars
+            return tuple([s[1][1] for s in side.get_segments()] for side in sides)
+
+        # With one scale each integer is one real number: no empty bins between, no doubled ones.
+        for name in ("input", "relu2: activation", "output"):
+            integers, reals = bars(name)
+            assert integers == reals
+        integers, reals = bars("conv3: weights")  # 32 scales
+        assert len(reals) <= 200 < len(integers)
+        assert sum(reals) == sum(integers)
+
+    def test_a_tensor_of_one_value(self, recwarn: pytest.WarningsRecorder) -> None:
+        figure = TensorFigure()
+        zeros = np.zeros((2, 3))
+        figure.show(zeros.astype(np.int8), zeros, (-128, 127))
+        assert figure._axes[1].get_xlim()[0] < 0 < figure._axes[1].get_xlim()[1]
+        assert not recwarn.list
 
     def test_a_file_without_integers(self, files: dict[str, bytes], x_test: np.ndarray) -> None:
         with pytest.raises(ValueError, match="no quantized tensor"):

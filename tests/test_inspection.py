@@ -147,6 +147,13 @@ def test_other_bytes(content: bytes) -> None:
         inspection.inspect(content)
 
 
+@pytest.mark.parametrize("content", ["model.tflite", keras.Model(), 8, None])
+def test_no_bytes(content: Any) -> None:
+    message = rf"must be the content of a \.tflite file, got {type(content).__name__}: read it with"
+    with pytest.raises(ValueError, match=message):
+        inspection.inspect(content)
+
+
 def test_half_a_file(files: dict[str, bytes]) -> None:
     with pytest.raises(ValueError, match=r"model_bytes is not a \.tflite model"):
         inspection.inspect(files["float32"][: len(files["float32"]) // 2])

@@ -141,6 +141,35 @@ class TestBadInput:
             tflite.convert(baseline, "int8_fallback", float_ops=["ADD"], **options)
         assert capfd.readouterr() == ("", "")
 
+    def test_pooling_after_an_integer_op(self, baseline: Any, calibration: np.ndarray) -> None:
+        images = calibration[:5]
+        # TensorFlow's own tool makes integers of it without a word.
+        theirs = by_tensorflow(baseline, images, denylisted_ops=["MAX_POOL_2D"])
+        assert float_ops(theirs) == []
+        options = {"calibration": images}
+        message = r"\(MAX_POOL_2D, pool1\) stays in integers: .* only where the op before it"
+        for wanted in ({"float_layers": ["pool1", "conv2"]}, {"float_ops": ["MAX_POOL_2D"]}):
+            with pytest.raises(ValueError, match=message):
+                tflite.convert(baseline, "int8_fallback", **options, **wanted)
+        layers = keras.layers
+        model = keras.Sequential(
+            [
+                keras.Input((28, 28, 1)),
+                layers.Conv2D(2, 3, name="conv"),
+                layers.AveragePooling2D(2, name="average"),
+                layers.Flatten(name="flatten"),
+                layers.Dense(3, name="dense"),
+            ]
+        )
+        with pytest.raises(ValueError, match=r"\(AVERAGE_POOL_2D, average\) stays in integers"):
+            tflite.convert(model, "int8_fallback", float_layers=["average"], **options)
+        for spared, expected in (
+            (["conv", "average"], ["CONV_2D, conv", "AVERAGE_POOL_2D, average"]),
+            (["flatten"], ["RESHAPE, flatten"]),  # only moves, and may stay in float
+        ):
+            content = tflite.convert(model, "int8_fallback", float_layers=spared, **options)
+            assert float_ops(content) == expected
+
     @pytest.mark.parametrize("option", ["float_layers", "float_ops"])
     def test_other_modes(self, baseline: Any, calibration: np.ndarray, option: str) -> None:
         for mode in ("dynamic", "int8", "int16x8"):

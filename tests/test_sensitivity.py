@@ -11,6 +11,7 @@ from quant_tutorial.sensitivity import HEALTHY, Mix, pareto_front, rounding_rati
 from quant_tutorial.simulate import Simulator
 from quant_tutorial.stages import StagedRun
 
+import keras
 import numpy as np
 import pytest
 
@@ -103,6 +104,28 @@ class TestSearch:
             assert after.weight_bytes < before.weight_bytes
         assert len(search.path) == 9
 
+    def test_kernels_of_a_few_bytes(self) -> None:
+        # 5 weights take 4 bytes at 6 bits, and at 5 bits.
+        model = keras.Sequential(
+            [keras.Input((5,)), keras.layers.Dense(1), keras.layers.Dense(2), keras.layers.Dense(2)]
+        )
+        x = np.random.default_rng(0).random((40, 5), np.float32)
+        tiny = Simulator(model, x)
+        staged = StagedRun(tiny, x)
+        y = staged.outputs(tiny.params(NOTHING)).argmax(axis=1)
+        search = sensitivity.search_bits(tiny, staged, y, QuantScheme(), weight_bytes=10**6)
+        assert len(search.path) == 1 + 3 * 6
+        sizes = [mix.weight_bytes for mix in search.path]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(set(sizes)) < len(sizes)  # there are steps that save nothing
+
+    @pytest.mark.parametrize("accuracy", [99, 1.01, -0.1, math.nan])
+    def test_an_accuracy_is_a_share(
+        self, simulator: Simulator, part: StagedRun, labels: np.ndarray, accuracy: float
+    ) -> None:
+        with pytest.raises(ValueError, match=r"accuracy must be a share from 0 to 1, got.*0\.99"):
+            sensitivity.search_bits(simulator, part, labels, QuantScheme(), accuracy=accuracy)
+
     @pytest.mark.parametrize(
         "limits", [{}, {"accuracy": 0.9, "weight_bytes": 9}, {"accuracy": 0.9, "widths": (2, 8)}]
     )
@@ -167,3 +190,18 @@ class TestHealth:
         assert clipped["relu1"] > 0
         sparse = sensitivity.health(simulator, part, NOTHING.with_layer("conv1", None))
         assert sparse == []
+
+    def test_a_dead_layer(self) -> None:
+        model = keras.Sequential(
+            [
+                keras.Input((5,)),
+                keras.layers.Dense(4, "relu", name="dead", kernel_initializer="zeros"),
+                keras.layers.Dense(3, name="last"),
+            ]
+        )
+        x = np.random.default_rng(0).random((40, 5), np.float32)
+        tiny = Simulator(model, x)
+        found = sensitivity.health(tiny, StagedRun(tiny, x), QuantScheme())
+        ratios = {(h.place.what, h.place.name): (h.ratio, h.clipped) for h in found}
+        assert ratios["weights", "dead"] == ratios["activation", "dead"] == (0, 0)
+        assert ratios["weights", "last"][0] > 0

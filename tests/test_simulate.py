@@ -256,6 +256,14 @@ class TestParams:
         with pytest.raises(ValueError, match="finite"):
             Simulator(baseline, images)
 
+    def test_pixels_for_calibration(self, baseline: keras.Model, data: mnist.Mnist) -> None:
+        for pixels in (data.x_train[:5], data.x_train[:5, ..., np.newaxis]):
+            message = (
+                r"calibration must hold floats.*got uint8: convert pixels with mnist\.to_float"
+            )
+            with pytest.raises(ValueError, match=message):
+                Simulator(baseline, pixels)
+
 
 def test_only_per_tensor_activations() -> None:
     with pytest.raises(ValueError, match="one scale, got 2"):

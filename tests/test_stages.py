@@ -139,8 +139,18 @@ def test_bad_arguments(simulator: Simulator, x_test: np.ndarray) -> None:
         StagedRun(simulator, x_test[:10, :, :, 0])
     with pytest.raises(ValueError, match="images must have the shape"):
         StagedRun(simulator, x_test[:0])
-    with pytest.raises(ValueError, match="threads must be at least 1"):
-        StagedRun(simulator, x_test[:10], threads=-1)
+    for threads in (-1, 0):
+        with pytest.raises(ValueError, match=f"threads must be at least 1, got {threads}"):
+            StagedRun(simulator, x_test[:10], threads=threads)
+    pixels = (255 * x_test[:10]).astype(np.uint8)
+    for images in (pixels, pixels.tolist()):
+        with pytest.raises(ValueError, match=r"images must hold floats.*mnist\.to_float"):
+            StagedRun(simulator, images)
+    with pytest.raises(ValueError, match="images must be finite"):
+        StagedRun(simulator, x_test[:10] * np.nan)
+    params = simulator.params(NOTHING)
+    as_list, as_array = (StagedRun(simulator, x) for x in (x_test[:10].tolist(), x_test[:10]))
+    np.testing.assert_array_equal(as_list.outputs(params), as_array.outputs(params))
     run = StagedRun(simulator, x_test[:10])
     with pytest.raises(ValueError, match="from 1 to 10, got 11"):
         run.outputs(simulator.params(NOTHING), 11)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from quant_tutorial import affine, metrics, mnist, models, tflite
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
 INT8_FILES = [f"int8, {io} input" for io in ("int8", "uint8", "float32")]
@@ -235,6 +237,46 @@ class TestFakeQuantization:
             tflite.convert(self.model(covered=True), "int16x8")
 
 
+class TestRecurrentLayers:
+    """The converter kills the process when it calibrates most loops, so these come first."""
+
+    def model(self, framework: Any, layer: Any) -> Any:
+        layers = framework.layers
+        first = framework.Input((6, 3)) if framework is keras else layers.Input((6, 3))
+        nested = framework.Sequential([first, layer], name="nested")
+        return framework.Sequential([nested, layers.Dense(2)])
+
+    @pytest.mark.parametrize("kind", ["LSTM", "GRU", "Bidirectional"])
+    def test_are_refused(self, kind: str) -> None:
+        layers = keras.layers
+        layer = (
+            layers.Bidirectional(layers.SimpleRNN(2), name="memory")
+            if kind == "Bidirectional"
+            else getattr(layers, kind)(2, name="memory")
+        )
+        model = self.model(keras, layer)
+        images = np.random.default_rng(0).random((5, 6, 3), np.float32)
+        with pytest.raises(ValueError, match=r"\(WHILE, nested/memory.*unroll=True.*'dynamic'"):
+            tflite.convert(model, "int8", calibration=images)
+
+    def test_the_ways_out(self, tmp_path: Path) -> None:
+        images = np.random.default_rng(0).random((5, 6, 3), np.float32)
+        loop = self.model(keras, keras.layers.GRU(2, name="memory"))
+        assert "WHILE" in tflite.inspect(tflite.convert(loop, "dynamic")).op_types
+        unrolled = self.model(keras, keras.layers.GRU(2, name="memory", unroll=True))
+        content = tflite.convert(unrolled, "int8", calibration=images)
+        assert tflite.inspect(content).integer_only
+        loop.export(tmp_path, format="tf_saved_model", verbose=False)
+        with pytest.raises(ValueError, match="is a loop"):
+            tflite.convert(tmp_path, "int8_fallback", calibration=images)
+
+    def test_a_loop_that_becomes_one_op(self) -> None:
+        images = np.random.default_rng(0).random((5, 6, 3), np.float32)
+        model = self.model(tf_keras, tf_keras.layers.LSTM(2))
+        content = tflite.convert(model, "int8", calibration=images)
+        assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in tflite.inspect(content).op_types
+
+
 class TestEvaluate:
     def test_confusion_and_time(
         self, files: dict[str, bytes], data: mnist.Mnist, x_test: np.ndarray
@@ -304,7 +346,7 @@ class TestQuiet:
 
 class TestBadInput:
     def test_mode_and_io(self, baseline: Any) -> None:
-        with pytest.raises(ValueError, match=r"mode must be one of float32, dynamic.*got 'int4'"):
+        with pytest.raises(ValueError, match=r"mode must be one of float32, float16.*got 'int4'"):
             tflite.convert(baseline, "int4")
         with pytest.raises(
             ValueError, match="io must be int8 or uint8 or float32 with mode 'int8', got 'int16'"
@@ -333,6 +375,19 @@ class TestBadInput:
             tflite.convert(baseline, "int8", calibration=calibration[:5, ..., 0])
         with pytest.raises(ValueError, match="calibration must be finite"):
             tflite.convert(baseline, "int8", calibration=calibration[:5] * np.nan)
+
+    def test_calibration_that_is_no_array(self, baseline: Any, calibration: np.ndarray) -> None:
+        import tensorflow as tf
+
+        def images() -> Iterator[list[np.ndarray]]:
+            yield [calibration[:1]]
+
+        for given in (images, images(), tf.data.Dataset.from_tensor_slices(calibration[:2])):
+            with pytest.raises(ValueError, match=r"'n', 28, 28, 1.*got \w+: collect some hundred"):
+                tflite.convert(baseline, "int8", calibration=given)
+        for given in (list(calibration[:2]), tf.constant(calibration[:2])):
+            checked = tflite.checked_calibration(given, (None, 28, 28, 1), (0, 1))
+            np.testing.assert_array_equal(checked, calibration[:2])
 
     @pytest.mark.parametrize("mode", ["int8_fallback", "int8", "int16x8"])
     def test_calibration_out_of_range_is_refused_before_the_converter_starts(
@@ -373,8 +428,41 @@ class TestBadInput:
             tflite.predict(b"no model", x_test[:1])
         with pytest.raises(ValueError, match=r"got uint8.*mnist\.to_float"):
             tflite.predict(files["float32"], np.zeros((1, 28, 28, 1), np.uint8))
-        with pytest.raises(ValueError, match="same shape"):
-            tflite.evaluate(files["float32"], x_test[:3], np.zeros(4, int))
+        for path in ("model.tflite", Path("model.tflite"), 5):
+            kind = type(path).__name__
+            with pytest.raises(ValueError, match=rf"got {kind}: read it with Path\(…\)\.read_byt"):
+                tflite.predict(path, x_test[:1])
+
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            (np.zeros(4, int), r"shape \(3,\), got \(4,\)\.$"),
+            (np.zeros((3, 1), int), r"shape \(3,\), got \(3, 1\)\. Give y\[:, 0\]\."),
+            (np.eye(3, 10), r"got \(3, 10\)\. One-hot labels need y\.argmax\(axis=1\)\."),
+        ],
+    )
+    def test_labels(
+        self, files: dict[str, bytes], x_test: np.ndarray, labels: np.ndarray, message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=f"y must hold one class for each image.*{message}"):
+            tflite.evaluate(files["float32"], x_test[:3], labels)
+
+    @pytest.mark.parametrize("output", [(1,), (1, 1, 10)])
+    def test_outputs_that_are_no_classes(self, output: tuple[int, ...]) -> None:
+        layers = keras.layers
+        model = keras.Sequential(
+            [
+                keras.Input((8,)),
+                layers.Dense(int(np.prod(output)), activation="sigmoid"),
+                layers.Reshape(output),
+            ]
+        )
+        content = tflite.convert(model, "float32")
+        x = np.ones((3, 8), np.float32)
+        with pytest.raises(ValueError, match=r"two classes or more.*its output has the shape") as e:
+            tflite.evaluate(content, x, np.zeros(3, int))
+        assert str(("n", *output)) in str(e.value)
+        assert tflite.predict(content, x).shape == (3, *output)
 
     def test_a_file_that_litert_refuses_late(
         self, files: dict[str, bytes], x_test: np.ndarray, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,7 @@ from quant_tutorial import kernels, quiet
 from quant_tutorial.affine import dequantize
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
-from quant_tutorial.inspection import Tensor, inspect
+from quant_tutorial.inspection import Inspection, Tensor, inspect
 from quant_tutorial.plotting import TensorFigure, describe_integers
 
 import numpy as np
@@ -34,17 +34,10 @@ class TensorExplorer(Explorer):
             interpreter = Interpreter(model_content=bytes(model_bytes))
             interpreter.allocate_tensors()
         self._tensors: dict[str, tuple[Tensor, NDArray[np.integer]]] = {}
-        inspection = inspect(model_bytes)
-        # As the model computes them: the input, then for each op its weights and what it gives.
-        order = [*inspection.inputs]
-        for op in inspection.ops:
-            order += [*(t for t in op.inputs if t.kind == "weights"), *op.outputs]
-        for tensor in order:
-            if tensor.params is None:
-                continue
+        for label, tensor in _labelled(inspect(model_bytes)).items():
             if tensor.kind == "weights":
                 values[tensor.index] = interpreter.get_tensor(tensor.index)
-            self._tensors[_label(tensor)] = tensor, values[tensor.index]
+            self._tensors[label] = tensor, values[tensor.index]
         if not self._tensors:
             raise ValueError("model_bytes holds no quantized tensor: convert with mode 'int8'.")
         self.tensor = controls.choice("Tensor", list(self._tensors), next(iter(self._tensors)))
@@ -69,11 +62,28 @@ class TensorExplorer(Explorer):
         )
 
 
-def _label(tensor: Tensor) -> str:
-    """Name a tensor by its layer and kind, as a reader would."""
-    if tensor.kind in ("input", "output"):
-        return tensor.kind
-    layer = tensor.name.split(";")[0].split("/")
-    name = layer[-2] if len(layer) > 1 else layer[0]
-    name = name.rsplit("_", 1)[0]  # the exporter numbers each layer
-    return f"{name}: {tensor.kind}"
+def _labelled(inspection: Inspection) -> dict[str, Tensor]:
+    """Name the quantized tensors by layer and kind, as a reader would, in the model's order.
+
+    First the input, then for each op its weights and what it gives. Names of tensors would not do:
+    the converter gives several one name, or one that says nothing.
+    """
+    found: dict[str, Tensor] = {}
+
+    def add(label: str, tensor: Tensor, where: str) -> None:
+        seen = any(tensor.index == other.index for other in found.values())  # weights used twice
+        if tensor.params is None or seen:
+            return
+        label += where if label in found else ""
+        found[label if label not in found else f"{label} {tensor.index}"] = tensor
+
+    for tensor in inspection.inputs:
+        add("input", tensor, f" ({tensor.name})")
+    for op in inspection.ops:
+        weights = [tensor for tensor in op.inputs if tensor.kind == "weights"]
+        for tensor in (*weights, *op.outputs):
+            # The first layer of an op holds its weights, what the last one computes comes out.
+            layer = (op.layers or (op.type,))[0 if tensor.kind == "weights" else -1]
+            label = "output" if tensor.kind == "output" else f"{layer}: {tensor.kind}"
+            add(label, tensor, f" (op {op.index}, {op.type})")
+    return found
