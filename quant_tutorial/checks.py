@@ -209,7 +209,10 @@ def _good_three_bits(answer: Any) -> str | None:
             return f"the activation {name} has {chosen.bits if chosen else 32} bits; 8 are allowed."
     outputs = StagedRun(simulator, mnist.to_float(data.x_test)).outputs(params)
     share = metrics.accuracy(outputs, data.y_test)
-    hint = f"its accuracy is {share:.1%}: what else can be chosen for the weights than min/max?"
+    hint = (
+        f"its accuracy is {share:.1%}: look at the calibrator and granularity of the weights, and "
+        "at the bits of the activations."
+    )
     return None if share >= 0.985 else hint
 
 
@@ -245,11 +248,16 @@ def _own_mixed_model(answer: Any) -> str | None:
 
     if not isinstance(answer, bytes):
         return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
-    for op in inspect(answer).ops:
-        weights = [tensor for tensor in op.inputs if tensor.kind == "weights"]
-        if weights and (op.type == "FULLY_CONNECTED") != weights[0].is_float:
-            wanted = "float" if op.type == "FULLY_CONNECTED" else "int8"
-            return f"the weights of {op} are {weights[0].type}, they must be {wanted}."
+    wanted = {"CONV_2D": "int8", "FULLY_CONNECTED": "float32"}
+    ops = [op for op in inspect(answer).ops if op.type in wanted]
+    if [op.type for op in ops] != ["CONV_2D"] * 3 + ["FULLY_CONNECTED"]:
+        found = ", ".join(op.type for op in ops) or "none of them"
+        return f"the model has three CONV_2D and then one FULLY_CONNECTED, this file {found}."
+    for op in ops:
+        places = zip(("input", "weights", "output"), (*op.inputs[:2], op.outputs[0]), strict=True)
+        for place, tensor in places:
+            if tensor.type != wanted[op.type]:
+                return f"the {place} of {op} must be {wanted[op.type]}, got {tensor.type}."
     return None
 
 
@@ -276,7 +284,8 @@ def _multiplier_and_shift(answer: Any) -> str | None:
 def _own_shift(answer: Any) -> str | None:
     from quant_tutorial.integer import rounding_shift
 
-    x = np.arange(-40, 41, dtype=np.int64)
+    big = 2**60 + np.arange(-3, 4)  # a float has no room for all their bits
+    x = np.concatenate([np.arange(-40, 41), big, -big]).astype(np.int64)
     for places in (0, 1, 2, 5):
         got = np.asarray(answer(x.copy(), places))
         if got.dtype.kind != "i":
@@ -286,4 +295,183 @@ def _own_shift(answer: Any) -> str | None:
             first = x[wrong[0]]
             right = int(rounding_shift(first, places))
             return f"{first} divided by 2^{places} must give {right}, not {got[wrong[0]]}."
+    return None
+
+
+@_exercise("08.1")
+def _straight_through(answer: Any) -> str | None:
+    scale, low, high = 0.25, -8, 7
+    steps = np.array([-2.1, -0.4, 1.7, 1.8]) / scale
+    right = ((low <= steps) & (steps <= high)).astype(float)
+    given = np.asarray(answer, float)
+    if given.shape != right.shape:
+        return f"four numbers are needed, got {given.shape}."
+    wrong = np.flatnonzero(given != right)
+    return f"look at number {wrong[0] + 1}: is it inside −2 to 1.75?" if wrong.size else None
+
+
+@_exercise("08.2")
+def _own_scale_gradient(answer: Any) -> str | None:
+    from quant_tutorial import qat
+
+    import tensorflow as tf
+
+    x = np.random.default_rng(8).normal(0, 1, 400).astype(np.float32)
+    for scale, zero_point, bits in ((0.3, 0, 3), (0.1, -4, 4), (0.02, 10, 8)):
+        qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        with tf.GradientTape() as tape:
+            scales = tf.fill(x.shape, np.float32(scale))  # one for each value: no sum
+            tape.watch(scales)
+            y = qat.straight_through(x, scales, np.float32(zero_point), qmin, qmax)
+        right = np.asarray(tape.gradient(y, scales))
+        given = np.asarray(answer(x, scale, qmin - zero_point, qmax - zero_point), float)
+        if given.shape != right.shape:
+            return f"the result must have the shape {right.shape}, got {given.shape}."
+        off = np.abs(given - right)
+        off = np.where(np.abs(off - 1) < 1e-3, 0, off)  # a tie, rounded the other way
+        if off.max() > 1e-3:
+            i = int(off.argmax())
+            return (
+                f"at x = {x[i]:.3f}, scale {scale}, low {qmin - zero_point}, high "
+                f"{qmax - zero_point} it is {right[i]:.3f}, not {given[i]:.3f}."
+            )
+    return None
+
+
+@_exercise("08.3")
+def _own_two_bit_model(answer: Any) -> str | None:
+    from quant_tutorial import metrics, mnist, models, qat
+
+    import keras
+
+    if not isinstance(answer, keras.Model):
+        return f"a Keras model is needed, not {type(answer).__name__}."
+    params = qat.trained_params(answer)
+    for name, chosen in params.weights.items():
+        if chosen is None or chosen.bits != 2:
+            return f"the weights of {name} have {chosen.bits if chosen else 32} bits, not 2."
+    for name, chosen in params.activations.items():
+        if chosen is None or chosen.bits > 8:
+            return f"the activations of {name} have {chosen.bits if chosen else 32} bits, not 8."
+    data = mnist.load()
+    outputs = models.predict(answer, mnist.to_float(data.x_test))
+    share = metrics.accuracy(outputs, data.y_test)
+    return None if share >= 0.96 else f"it reads {share:.1%}: more steps, or a larger rate?"
+
+
+@_exercise("09.1")
+def _reported_latency(answer: Any) -> str | None:
+    timed = [95, 31, 12, 11, 12, 340, 13, 12, 11]
+    hint = "leave out the warm-up, and take the figure that one disturbed run does not move."
+    return _number(answer, float(np.median(timed[2:])), hint)
+
+
+@_exercise("09.2")
+def _own_micro_file(answer: Any) -> str | None:
+    from quant_tutorial import deployment, mnist, tflite
+
+    if not isinstance(answer, bytes):
+        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+    reason = deployment.micro_refusal(answer)
+    if reason is not None:
+        return f"TFLM does not run it: {reason}"
+    for side, tensor in zip(("input", "output"), tflite.input_output(answer), strict=True):
+        if tensor.type != "uint8":
+            return f"the model's {side} is {tensor.type}; it must be uint8."
+    if len(answer) > 20_000:
+        return f"it has {len(answer):,} bytes, and 20,000 fit."
+    arena = deployment.arena_bytes(answer)
+    if arena > 8000:
+        return f"its activations need {arena:,} bytes, and there are 8,000."
+    data = mnist.load()
+    accuracy = tflite.evaluate(answer, mnist.to_float(data.x_test), data.y_test).accuracy
+    return (
+        None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
+    )
+
+
+@_exercise("09.3")
+def _own_header(answer: Any) -> str | None:
+    import re
+    import tempfile
+    from pathlib import Path
+
+    from quant_tutorial import deployment
+
+    random = np.random.default_rng(9).bytes(1000)
+    for content, name in ((b"\x00\xff", "two_bytes"), (random, "model")):
+        text = answer(content, name)
+        if not isinstance(text, str):
+            return f"the result must be a text, got {type(text).__name__}."
+        if deployment.read_c_array(text) != content:
+            return f"the array does not hold the {len(content):,} bytes that it was given."
+        for word in (f"{name}[", f"{name}_len"):
+            if word not in re.sub(r"\s+\[", "[", text):
+                return f"{word.rstrip('[')} is not defined."
+        if not re.search(r"align\w*\s*\(+\s*16\b", text):
+            return "the array must be aligned to 16 bytes: alignas(16) before its type."
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "header.h"
+            path.write_text(text, encoding="utf-8")
+            try:
+                compiled = deployment.compile_and_read_back(path)
+            except RuntimeError as error:
+                return "\n".join(str(error).splitlines()[:4])
+        if compiled not in (None, content):
+            return "the compiled array holds other bytes."
+    return None
+
+
+@_exercise("10.1")
+def _own_small_setting(answer: Any) -> str | None:
+    from quant_tutorial import mnist, models
+    from quant_tutorial.lab import PTQ, Lab, Setting
+
+    if not isinstance(answer, Setting):
+        return f"a Setting is needed, not {type(answer).__name__}."
+    if answer.source != PTQ:
+        return f"source is {answer.source}: here the float baseline's weights are to be rounded."
+    data = mnist.load()
+    images, labels = mnist.to_float(data.x_test), data.y_test
+    lab = Lab(models.load_baseline(), mnist.to_float(data.x_train[:1000]), images, labels)
+    reading = lab.measure(answer)
+    if reading.weight_bytes > 5000:
+        return f"its weights take {reading.weight_bytes:,} bytes, and 5,000 fit."
+    hint = f"its accuracy is {reading.accuracy:.1%}: which layer bears 2 bits best?"
+    return None if reading.accuracy >= 0.975 else hint
+
+
+@_exercise("10.2")
+def _own_small_file(answer: Any) -> str | None:
+    from quant_tutorial import mnist, tflite
+
+    if not isinstance(answer, bytes):
+        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+    if len(answer) > 9000:
+        return f"it has {len(answer):,} bytes, and 9,000 fit: how many bits do the weights have?"
+    data = mnist.load()
+    accuracy = tflite.evaluate(answer, mnist.to_float(data.x_test), data.y_test).accuracy
+    return None if accuracy >= 0.985 else f"its accuracy is {accuracy:.1%}: whose weights are they?"
+
+
+@_exercise("10.3")
+def _own_rule(answer: Any) -> str | None:
+    from quant_tutorial import mnist, models
+    from quant_tutorial.lab import Setting, model_params, plan
+    from quant_tutorial.simulate import Simulator
+
+    if not callable(answer):
+        return f"a function is needed, not {type(answer).__name__}."
+    images = mnist.to_float(mnist.load().x_train[:100])
+    simulator = Simulator(models.load_baseline(), images)
+    for weights in (None, *range(2, 9)):
+        for activations in (None, *range(2, 17)):
+            setting = Setting(weights, activations, image=activations)
+            right = plan(simulator, model_params(simulator, setting))
+            if bool(answer(weights, activations)) != (right.make is not None):
+                is_there = "there is no such file" if right.make is None else "there is one"
+                return (
+                    f"with weights of {weights} and activations of {activations} bits "
+                    f"{is_there}. {right.reason}"
+                )
     return None

@@ -1,8 +1,12 @@
 """The exercises' checks: right, wrong, open and impossible answers."""
 
-from quant_tutorial import checks, tflite
+import shutil
+from pathlib import Path
+
+from quant_tutorial import checks, recipes, tflite
 from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
 
+import keras
 import numpy as np
 import pytest
 
@@ -66,6 +70,10 @@ def test_own_node(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (QuantScheme(TensorScheme(3, True, "channel-wise", "mse")), "right."),
         (QuantScheme(TensorScheme(3, True, "tensor-wise")), "its accuracy is 10"),
+        (
+            QuantScheme(TensorScheme(3, True, "channel-wise", "mse"), TensorScheme(2)),
+            "at the bits of the activations",
+        ),
         (QuantScheme(), "the weights of conv1 have 8 bits"),
         (QuantScheme(TensorScheme(3, True), TensorScheme(16)), "relu1 has 16 bits"),
         (QuantScheme(TensorScheme(3, True), input=FLOAT), "image has 32 bits"),
@@ -95,6 +103,10 @@ def test_own_multiplier(capsys: pytest.CaptureFixture[str], pair: object, answer
         (lambda x, n: x >> n, "must give"),
         (lambda x, n: (x + ((1 << n) >> 1)) >> n, "-39 divided by 2^1 must give -20, not -19"),
         (lambda x, n: np.round(x / 2**n), "must hold integers"),
+        (
+            lambda x, n: (np.sign(x) * np.floor(np.abs(x) / 2**n + 0.5)).astype(np.int64),
+            "1152921504606846973 divided by 2^0 must give 1152921504606846973",
+        ),
     ],
 )
 def test_own_shift(capsys: pytest.CaptureFixture[str], wrong: object, hint: str) -> None:
@@ -107,14 +119,77 @@ def test_own_model(capsys: pytest.CaptureFixture[str], files: dict[str, bytes]) 
     assert "input is float32" in said(capsys, "06.2", files["float32"])
 
 
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ([0, 1, 1, 0], "right."),
+        ([0, 1, 1, 1], "number 4"),
+        ([1, 1, 1, 1], "number 1"),
+        ([0, 1], "four numbers"),
+    ],
+)
+def test_straight_through(capsys: pytest.CaptureFixture[str], answer: list[int], hint: str) -> None:
+    assert hint in said(capsys, "08.1", answer)
+
+
+def test_own_scale_gradient(capsys: pytest.CaptureFixture[str]) -> None:
+    def right(x: np.ndarray, scale: float, low: int, high: int) -> np.ndarray:
+        steps = x / scale
+        clipped = np.clip(steps, low, high)
+        return np.where(clipped == steps, np.round(steps) - steps, clipped)
+
+    assert "right." in said(capsys, "08.2", right)
+    wrong = [
+        lambda x, s, low, high: np.clip(np.round(x / s), low, high),  # without −x/s inside
+        lambda x, s, low, high: np.round(x / s) - x / s,  # without clipping
+    ]
+    for answer in wrong:
+        assert "it is " in said(capsys, "08.2", answer)
+    assert "must have the shape" in said(capsys, "08.2", lambda *args: right(*args)[:5])
+
+
+def test_own_two_bit_model(
+    capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
+) -> None:
+    from quant_tutorial import qat, qat_training
+
+    assert "right." in said(capsys, "08.3", qat_training.load_trained("W2A8"))
+    assert "conv1 have 4 bits, not 2" in said(capsys, "08.3", qat_training.load_trained("W4A8"))
+    untrained = qat.quantize_aware(baseline, qat_training.named_scheme(2, 8), calibration[:100])
+    assert "more steps" in said(capsys, "08.3", untrained)
+    assert "no trainable quantization" in said(capsys, "08.3", baseline)
+
+
 def test_own_mixed_model(
     capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
 ) -> None:
-    for layer, answer in (("logits", "right."), ("conv2", "conv2, bn2, relu2) are float32")):
+    for layer, answer in (
+        ("logits", "right."),
+        ("conv2", "the input of op 4 (CONV_2D, conv2, bn2, relu2) must be int8, got float32"),
+    ):
         file = tflite.convert(
             baseline, "int8_fallback", calibration=calibration[:20], float_layers=[layer]
         )
         assert answer in said(capsys, "06.3", file)
+
+
+def test_other_models_with_float_layers(
+    capsys: pytest.CaptureFixture[str], baseline: object, ladder: dict[str, bytes]
+) -> None:
+    weight_only = recipes.quantize(recipes.export_litert(baseline), "weight_only_wi8_afp32")
+    floats = "the input of op 0 (CONV_2D, conv1, bn1, relu1) must be int8, got float32"
+    for file in (ladder["dynamic"], ladder["float16"], ladder["float32"]):
+        assert "(CONV_2D, conv1, bn1, relu1) must be int8, got float32" in said(
+            capsys, "06.3", file
+        )
+    assert "must be int8, got float32" in said(capsys, "06.3", weight_only)
+    assert floats in said(capsys, "06.3", ladder["float32"])
+    hint = "the input of op 6 (FULLY_CONNECTED, logits) must be float32, got int8"
+    assert hint in said(capsys, "06.3", ladder["int8"])
+    layers = keras.layers
+    dense = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
+    answer = said(capsys, "06.3", tflite.convert(dense, "float32"))
+    assert "then one FULLY_CONNECTED, this file FULLY_CONNECTED." in answer
 
 
 def test_the_number_of_weights_is_the_models(baseline: object) -> None:
@@ -124,3 +199,73 @@ def test_the_number_of_weights_is_the_models(baseline: object) -> None:
 def test_an_unknown_exercise() -> None:
     with pytest.raises(ValueError, match=r"exercise must be one of 01\.1, .*, got '99'"):
         checks.check("99", 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [(12, "right."), (12.0, "right."), (12.5, "not yet"), (59, "one disturbed run"), (11, "not")],
+)
+def test_reported_latency(capsys: pytest.CaptureFixture[str], answer: float, hint: str) -> None:
+    assert hint in said(capsys, "09.1", answer)
+
+
+def test_own_micro_file(
+    capsys: pytest.CaptureFixture[str],
+    files: dict[str, bytes],
+    ladder: dict[str, bytes],
+    baseline: object,
+    calibration: np.ndarray,
+) -> None:
+    from quant_tutorial import tflite
+
+    assert "right." in said(capsys, "09.2", files["int8, uint8 input"])
+    assert "input is int8; it must be uint8" in said(capsys, "09.2", files["int8, int8 input"])
+    assert "input is float32; it must be uint8" in said(capsys, "09.2", files["float32"])
+    assert "TFLM does not run it: op 2 (CONV_2D" in said(capsys, "09.2", ladder["dynamic"])
+    assert "not PosixPath" in said(capsys, "09.2", Path("file"))
+    poor = tflite.convert(baseline, "int8", calibration=0.3 * calibration, io="uint8")
+    assert "which images calibrate it?" in said(capsys, "09.2", poor)
+
+
+def header(content: bytes, name: str, **changed: str) -> str:
+    parts = {
+        "include": "#include <stdalign.h>",
+        "align": "alignas(16)",
+        "values": ", ".join(map(hex, content)),
+        "length": f"const unsigned int {name}_len = {len(content)};",
+    } | changed
+    array = f"{parts['align']} const unsigned char {name}[] = {{{parts['values']}}};"
+    return "\n".join([parts["include"], array, parts["length"], ""])
+
+
+@pytest.mark.parametrize(
+    ("changed", "hint"),
+    [
+        ({}, "right."),
+        ({"align": "__attribute__((aligned(16)))", "include": ""}, "right."),
+        ({"align": ""}, "must be aligned to 16 bytes"),
+        ({"align": "alignas(1)"}, "must be aligned to 16 bytes"),
+        ({"values": "0, 1"}, "does not hold the 2 bytes"),
+        ({"values": "0, 256"}, "'256', which is not a byte"),
+        ({"length": ""}, "two_bytes_len is not defined"),
+    ],
+)
+def test_own_header(capsys: pytest.CaptureFixture[str], changed: dict[str, str], hint: str) -> None:
+    assert hint in said(capsys, "09.3", lambda content, name: header(content, name, **changed))
+
+
+def test_own_header_must_compile(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quant_tutorial import deployment
+
+    def without_include(content: bytes, name: str) -> str:
+        return header(content, name, include="")
+
+    if shutil.which("cc"):
+        assert "the compiler refuses the header" in said(capsys, "09.3", without_include)
+    assert "must be a text, got bytes" in said(capsys, "09.3", lambda content, name: content)
+    monkeypatch.setattr(deployment, "compile_and_read_back", lambda path: None)
+    assert "right." in said(capsys, "09.3", without_include)  # nobody here to refuse it
+    monkeypatch.setattr(deployment, "compile_and_read_back", lambda path: b"other")
+    assert "holds other bytes" in said(capsys, "09.3", header)

@@ -140,9 +140,7 @@ class TestInt8:
         with pytest.raises(ValueError, match=r"activations of relu1 have 4 bits.*take 8"):
             qat_export.int8_file(made(scheme(8, 4)))
         asymmetric = QuantScheme(TensorScheme(8, symmetric=False), TensorScheme(8))
-        with pytest.raises(
-            ValueError, match=r"of conv1 have 8 bits.*zero point 0.*symmetric"
-        ):
+        with pytest.raises(ValueError, match=r"of conv1 have 8 bits.*zero point 0.*symmetric"):
             qat_export.int8_file(made(asymmetric))
         spared = QuantScheme(overrides={"logits": None})
         with pytest.raises(ValueError, match="activations of logits are floats"):

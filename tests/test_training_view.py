@@ -1,0 +1,125 @@
+"""Lesson 08's pictures and views: what they show is what was measured."""
+
+import re
+from typing import Any
+
+from quant_tutorial import metrics, mnist, models, plotting_qat, qat, qat_training
+from quant_tutorial.affine import fake_quantize, params_from_range, quantize
+from quant_tutorial.explorers.training import ComparisonExplorer, LiveTraining
+
+import keras
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+
+def test_straight_through() -> None:
+    params = params_from_range(-2.0, 1.5, 3)
+    axes = Figure().subplots(1, 3)
+    plotting_qat.plot_straight_through(axes, params)
+    stairs, line = (x.get_xydata() for x in axes[0].lines)
+    np.testing.assert_allclose(stairs[:, 1], fake_quantize(stairs[:, 0], params))
+    np.testing.assert_allclose(line[:, 1], np.clip(line[:, 0], -2, 1.5))
+    x, to_scale = axes[2].lines[0].get_data()
+    assert to_scale[x < -2].max() == to_scale[x < -2].min() == -4
+    assert to_scale[x > 1.5].max() == to_scale[x > 1.5].min() == 3
+    assert np.abs(to_scale[(x > -2) & (x < 1.5)]).max() <= 0.5
+    sentence = plotting_qat.describe_straight_through(params)
+    assert "8 levels from −2 to 1.5" in sentence
+    assert "−4 below and 3 above" in sentence
+
+
+def test_rescue() -> None:
+    ptq, seeds = {"a": 0.9, "b": 0.2}, {"a": [0.99, 0.98], "b": [0.97]}
+    ax = Figure().subplots()
+    plotting_qat.plot_rescue(ax, ptq, seeds)
+    drawn = [round(float(y), 6) for line in ax.lines for y in line.get_ydata()]
+    assert drawn == [10, 1, 2, 80, 3]
+    assert "a: 10.0 % without training, 1.5 % with it; b: 80.0 %" in plotting_qat.describe_rescue(
+        ptq, seeds
+    )
+
+
+class TestLiveTraining:
+    @pytest.fixture(scope="class")
+    def live(
+        self, baseline: Any, calibration: np.ndarray, data: mnist.Mnist, x_test: np.ndarray
+    ) -> LiveTraining:
+        model = qat.quantize_aware(baseline, qat_training.named_scheme(2, 2), calibration)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+        live = LiveTraining(
+            model, x_test[:500], data.y_test[:500], epochs=2, steps_per_epoch=40, reference=0.9946
+        )
+        assert "has not begun" in live.text
+        images, labels = mnist.to_float(data.x_train[:2560]), data.y_train[:2560]
+        model.fit(images, labels, batch_size=64, epochs=2, callbacks=[live.callback], verbose=0)
+        return live
+
+    def test_it_has_grown(self, live: LiveTraining, x_test: np.ndarray, data: mnist.Mnist) -> None:
+        assert live.bar.value == live.bar.max == 80
+        share = metrics.accuracy(models.predict(live._model, x_test[:500]), data.y_test[:500])
+        assert f"After 80 steps the loss is {live._loss[-1]:.2f} and {share:.1%}" in live.text
+        assert [step for step, _ in live._test] == [0, 40, 80]
+        assert live._test[-1][1] > live._test[0][1] + 0.3
+        assert "<pre" not in live._sentence.value
+        drawn = live._plot._loss_line.get_ydata()
+        assert list(drawn) == live._loss
+        assert len(drawn) >= 2
+
+    def test_ranges_are_the_models(self, live: LiveTraining) -> None:
+        for values, layer in zip(live._ranges, live._layers, strict=True):
+            assert values[-1] == pytest.approx(layer.params().maximum / layer.start.maximum)
+            assert values[-1] != 1
+
+    def test_a_page_without_a_kernel_shows_the_present_state(self, live: LiveTraining) -> None:
+        bundle = live._repr_mimebundle_()
+        assert bundle["text/plain"] == live.text
+        assert len(bundle["image/png"]) > 10_000
+
+
+class TestComparison:
+    @pytest.fixture(scope="class")
+    def explorer(
+        self, baseline: Any, calibration: np.ndarray, data: mnist.Mnist, x_test: np.ndarray
+    ) -> ComparisonExplorer:
+        return ComparisonExplorer(baseline, calibration, x_test, data.y_test)
+
+    @pytest.mark.parametrize("bits", [2, 3, 8])
+    def test_figures_are_those_of_the_data_file(
+        self, explorer: ComparisonExplorer, bits: int
+    ) -> None:
+        explorer.bits.value = bits
+        assert "<pre" not in explorer._sentence.value, explorer._sentence.value
+        result = qat_training.load_results()[f"W{bits}A{bits}"]
+        calibrator = "mse" if bits < 8 else "min_max"
+        given = [
+            float(share) for share in re.findall(r"([\d.]+)% (?:of|when trained)", explorer.text)
+        ]
+        assert given[0] == pytest.approx(100 * result.ptq[calibrator], abs=0.2)
+        assert given[1] == pytest.approx(100 * result.qat[0], abs=0.1)
+        widths = [bar.get_width() for bar in explorer._plot._bars]
+        assert widths == pytest.approx(given[:2], abs=0.06)
+
+    def test_weights_are_the_models(self, explorer: ComparisonExplorer) -> None:
+        explorer.bits.value, explorer.layer.value = 2, "conv3"
+        model = qat_training.load_trained("W2A2")
+        kernel = models.kernels(qat.float_model(model))["conv3"]
+        q = quantize(kernel, qat.trained_params(model).weights["conv3"])
+        heights = [bar.get_height() for bar in explorer._plot._histogram.patches]
+        expected = [100 * np.mean(q == level) for level in (-1, 0, 1)]
+        assert heights[3:] == pytest.approx(expected)
+        assert sum(heights[:3]) == pytest.approx(100)
+
+    def test_images_shown_are_answered_differently(
+        self, explorer: ComparisonExplorer, data: mnist.Mnist, x_test: np.ndarray
+    ) -> None:
+        explorer.bits.value = 3
+        rounded, trained = explorer._answers[3]
+        count = int(np.sum(rounded != trained))
+        assert f"{count:,} images are answered differently" in explorer._plot._flips.get_text()
+        titles = [title.get_text() for _, title in explorer._plot._images]
+        assert all(titles)
+        for title in titles:
+            _, one, other = re.fullmatch(r"(\d): (\d) \| (\d)", title).groups()
+            assert one != other
