@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import affine, metrics, mnist, models, tflite
+from quant_tutorial import affine, metrics, mnist, models, quiet, tflite
+from quant_tutorial.exporting import export_saved_model
 
 import keras
 import numpy as np
@@ -241,10 +242,9 @@ class TestRecurrentLayers:
     """The converter kills the process when it calibrates most loops, so these come first."""
 
     def model(self, framework: Any, layer: Any) -> Any:
-        layers = framework.layers
-        first = framework.Input((6, 3)) if framework is keras else layers.Input((6, 3))
-        nested = framework.Sequential([first, layer], name="nested")
-        return framework.Sequential([nested, layers.Dense(2)])
+        inside, outside = framework.Input((6, 3)), framework.Input((6, 3))
+        nested = framework.Model(inside, layer(inside), name="nested")
+        return framework.Model(outside, framework.layers.Dense(2)(nested(outside)))
 
     @pytest.mark.parametrize("kind", ["LSTM", "GRU", "Bidirectional"])
     def test_are_refused(self, kind: str) -> None:
@@ -266,7 +266,8 @@ class TestRecurrentLayers:
         unrolled = self.model(keras, keras.layers.GRU(2, name="memory", unroll=True))
         content = tflite.convert(unrolled, "int8", calibration=images)
         assert tflite.inspect(content).integer_only
-        loop.export(tmp_path, format="tf_saved_model", verbose=False)
+        with quiet.all_output():
+            export_saved_model(loop, tmp_path)
         with pytest.raises(ValueError, match="is a loop"):
             tflite.convert(tmp_path, "int8_fallback", calibration=images)
 

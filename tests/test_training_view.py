@@ -59,7 +59,7 @@ class TestLiveTraining:
     def test_it_has_grown(self, live: LiveTraining, x_test: np.ndarray, data: mnist.Mnist) -> None:
         assert live.bar.value == live.bar.max == 80
         share = metrics.accuracy(models.predict(live._model, x_test[:500]), data.y_test[:500])
-        assert f"After 80 steps the loss is {live._loss[-1]:.2f} and {share:.1%}" in live.text
+        assert f"After 80 steps the loss is {live._loss[-1]:.2f}; {share:.1%}" in live.text
         assert [step for step, _ in live._test] == [0, 40, 80]
         assert live._test[-1][1] > live._test[0][1] + 0.3
         assert "<pre" not in live._sentence.value

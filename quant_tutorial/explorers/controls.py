@@ -122,6 +122,9 @@ class HandleNames(anywidget.AnyWidget):
 
     ipywidgets' handles carry no name for a screen reader to say. `names` maps the CSS class of a
     slider to the names of its handles; the number fields of the same row get them as well.
+
+    It also leaves a dropdown its keys. JupyterLab would take them for its commands: an arrow would
+    go to another cell, and a letter, typed to choose an option, insert a cell or cut one.
     """
 
     names = traitlets.Dict().tag(sync=True)
@@ -138,12 +141,17 @@ class HandleNames(anywidget.AnyWidget):
         }
       }
     }
+    function keep(event) {
+      if (event.target.matches("select") && !event.ctrlKey && !event.metaKey)
+        event.stopPropagation();
+    }
     function render({ model, el }) {
       el.style.display = "none";
       let observer, frame;
       const attach = () => {
         const root = el.closest(".quant-explorer");
         if (!root) { frame = requestAnimationFrame(attach); return; }
+        root.addEventListener("keydown", keep);
         const apply = () => label(root, model.get("names"));
         apply();
         observer = new MutationObserver(apply);

@@ -10,7 +10,7 @@ from quant_tutorial.inspection import Inspection, Tensor, inspect
 from quant_tutorial.plotting import TensorFigure, describe_integers
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 
@@ -31,7 +31,12 @@ class TensorExplorer(Explorer):
     def __init__(self, model_bytes: bytes, images: NDArray[np.integer]) -> None:
         values = kernels.run_all(model_bytes, images)
         with quiet.native_output():
-            interpreter = Interpreter(model_content=bytes(model_bytes))
+            # XNNPACK, the default, refuses some files that the reference kernels compute, such as
+            # one with a layer that gives nothing but zeros.
+            interpreter = Interpreter(
+                model_content=bytes(model_bytes),
+                experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+            )
             interpreter.allocate_tensors()
         self._tensors: dict[str, tuple[Tensor, NDArray[np.integer]]] = {}
         for label, tensor in _labelled(inspect(model_bytes)).items():

@@ -98,10 +98,12 @@ class LiveTraining(Explorer):
             f"{name} {values[-1]:.2f}"
             for name, values in zip(self._names, self._ranges, strict=True)
         )
+        read = f"{last:.1%} of the test images are right, {first:.0%} before"
+        if len(self._test) == 1:
+            read = f"{first:.0%} of the test images were right before; more after the epoch"
         return (
-            f"After {self._steps[-1]:,} steps the loss is {self._loss[-1]:.2f} and {last:.1%} of "
-            f"the test images are right, {first:.0%} before. The ranges are so many times their "
-            f"start: {moved}."
+            f"After {self._steps[-1]:,} steps the loss is {self._loss[-1]:.2f}; {read}. The ranges "
+            f"are so many times their start: {moved}."
         )
 
 

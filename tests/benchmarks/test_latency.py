@@ -1,0 +1,64 @@
+"""LiteRT's latency with each kind of file, beside LiteRT's own benchmark: `make benchmark`."""
+
+import json
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from quant_tutorial import deployment, mnist, models, tflite
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+MODES = ("float32", "dynamic", "float16", "int8", "int16x8")
+
+
+@pytest.fixture(scope="module")
+def ladder() -> dict[str, bytes]:
+    data, baseline = mnist.load(), models.load_baseline()
+    calibration = mnist.to_float(data.x_train[:500])
+    return {
+        mode: tflite.convert(
+            baseline, mode, calibration=calibration if mode.startswith("int") else None
+        )
+        for mode in MODES
+    }
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return mnist.to_float(mnist.load().x_test[:1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_all_files_in_turn(
+    benchmark: BenchmarkFixture, ladder: dict[str, bytes], image: np.ndarray, threads: int
+) -> None:
+    found = benchmark.pedantic(
+        deployment.latencies, (ladder, image), {"threads": threads}, rounds=1
+    )
+    benchmark.extra_info.update({mode: str(latency) for mode, latency in found.items()})
+    # Whatever else the machine does: reference kernels are slower than XNNPACK.
+    assert found["int16x8"].median > 3 * found["int8"].median
+
+
+def test_against_the_benchmark_of_litert(
+    benchmark: BenchmarkFixture, image: np.ndarray, tmp_path: Path
+) -> None:
+    # It gives hundredths of a millisecond, enough for 16x8 alone, and writes no int16 input.
+    calibration = mnist.to_float(mnist.load().x_train[:100])
+    content = tflite.convert(
+        models.load_baseline(), "int16x8", calibration=calibration, io="float32"
+    )
+    path, result = tflite.save(content, tmp_path / "model.tflite"), tmp_path / "result"
+    tool = Path(sysconfig.get_path("scripts")) / "litert-benchmark"
+    command: list[Any] = [tool, "--model", path, "--num_runs", "300", "--num_threads", "1"]
+    subprocess.run([*command, "--result_json", result], check=True, capture_output=True)
+    theirs = json.loads(result.read_text())["latency"]["median_ms"] / 1000
+    ours = benchmark.pedantic(deployment.latency, (content, image), rounds=1)
+    benchmark.extra_info["LiteRT's own benchmark, seconds"] = theirs
+    benchmark.extra_info["ours"] = str(ours)
+    # Threefold, because the machine may get other work between the two.
+    assert theirs / 3 < ours.median < 3 * theirs
