@@ -9,12 +9,14 @@ Two things differ from `qat`. Batch norm stays in the network and goes on learni
 folds it. And no range is learned: that of weights is the largest magnitude at each step, that of
 activations a moving average (with 0.999) which starts at −6 and 6 and forgets them slowly.
 
-Importing TFMOT sets TF_USE_LEGACY_KERAS, which makes `tf.keras` mean Keras 2 from then on. The
-course imports `keras`, which is Keras 3 as before.
+Importing TFMOT by itself sets TF_USE_LEGACY_KERAS in the environment, which makes `tf.keras` mean
+Keras 2 here and in every process that is started from here. Imported through this module it does
+not: `tf.keras` stays Keras 3, and TFMOT works with `tf_keras` all the same.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from quant_tutorial import quiet
@@ -22,10 +24,17 @@ from quant_tutorial.exporting import input_shape
 
 quiet.load_tensorflow()
 import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 with quiet.native_output():
+    _legacy = os.environ.get("TF_USE_LEGACY_KERAS")
+    # Asked for its version, `tf.keras` decides which Keras it is, before TFMOT decides otherwise.
+    tf.keras.version()
     import tensorflow_model_optimization as tfmot
     import tf_keras
+
+    if _legacy is None:
+        os.environ.pop("TF_USE_LEGACY_KERAS", None)
 
 _PLACE = ("strides", "padding", "data_format")
 _LAYER = ("activation", "use_bias")

@@ -1,5 +1,6 @@
 """TFMOT beside the course's training: the same network in Keras 2, trained and converted."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -412,3 +413,15 @@ def test_nothing_is_printed() -> None:
     command = [sys.executable, "-c", LESSON]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_keras_stays_keras_3_here_and_in_processes_started_from_here() -> None:
+    code = (
+        "import os; from quant_tutorial import toolkit; import tensorflow as tf;"
+        "print(tf.keras.version()[:2], os.environ.get('TF_USE_LEGACY_KERAS'))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "3. None\n"
