@@ -4,11 +4,15 @@ BIN := .venv/bin
 # JupyterLab refuses to run as root (a container's only user) without this.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test benchmark notebooks baseline qat site format lock venv
+.PHONY: lab app test benchmark notebooks baseline qat site format lock venv
 .DEFAULT_GOAL := lab
 
 lab: venv
 	$(BIN)/jupyter lab $(ROOT_FLAG) notebooks/00_start_here.ipynb $(ARGS)
+
+# Lesson 10's dashboard alone, as an app in the browser (ARGS=--no-browser only says where).
+app: venv
+	JUPYTER_CONFIG_PATH=.make $(BIN)/voila notebooks/10_quantization_lab.ipynb $(ARGS)
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,0 +1,396 @@
+"""The dashboard of lesson 10: every choice of the course, and what it comes to."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import traceback
+from pathlib import Path
+from typing import Any
+
+from quant_tutorial import plotting_lab
+from quant_tutorial.affine import MAX_BITS, MIN_BITS
+from quant_tutorial.explorers import controls
+from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.canvas import DigitCanvas
+from quant_tutorial.explorers.controls import Control
+from quant_tutorial.lab import (
+    HIGH_PERCENT,
+    LAYERS,
+    LOW_PERCENT,
+    PRESETS,
+    PTQ,
+    SAMPLE,
+    TRAINED,
+    WEIGHT_CALIBRATORS,
+    Lab,
+    Reading,
+    Setting,
+)
+from quant_tutorial.metrics import accuracy_interval, confusion
+from quant_tutorial.plotting import describe_points
+from quant_tutorial.plotting_lab import LabFigure
+from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
+
+import ipywidgets as widgets
+import numpy as np
+
+_PICTURES = 12
+_REST = 0.03  # seconds without a further stroke before the drawing is looked at
+_STEP = 5  # percent
+_BASELINE = "float baseline (PTQ)"
+_SOURCES = {_BASELINE: PTQ, **{f"trained at {name} (QAT)": name for name in TRAINED}}
+# Widths in em of the page's text, and the boxes' margins.
+_NAME, _SLIDER, _FIELD, _CELL = "4.4em", "11.8em", "4.4em", "17.2em"
+_BOX = {"width": "auto", "margin": "2px 0.9em 2px 2px"}
+
+
+class QuantizationLab(Explorer):
+    """The quantization lab: bits, ranges and the rest for each layer, PTQ or QAT (lesson 10).
+
+    Args:
+        lab: What measures.
+        preset: One of `lab.PRESETS`, or a `Setting`: where the controls stand at the start.
+        folder: Where "Export this" writes.
+
+    Raises:
+        ValueError: for a preset that there is not, or a setting that no slider reaches.
+    """
+
+    def __init__(
+        self, lab: Lab, preset: str | Setting = "8-bit deploy", folder: str | Path = "saved"
+    ) -> None:
+        if isinstance(preset, str) and preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
+        self._lab, self._folder = lab, folder
+        self._plot = LabFigure(lab.float_accuracy, lab.float_bytes, ("image", *LAYERS))
+        self._measured, self._drawn = "", ""
+        self._drawing_due: asyncio.TimerHandle | None = None
+        self._held = True  # while several controls are set at once
+        self.weights = {n: _slider(f"{n} weight bits", MIN_BITS, 8) for n in LAYERS}
+        self.activations = {
+            n: _slider(f"{n} activation bits", MIN_BITS, MAX_BITS) for n in ("image", *LAYERS)
+        }
+        self.ranges = {
+            n: _slider(f"{n} range in %", LOW_PERCENT, HIGH_PERCENT, _STEP) for n in LAYERS
+        }
+        self.float_weights = {n: _box(f"{n} weights") for n in LAYERS}
+        self.float_activations = {
+            "image": _box("image"),
+            **{n: _box(f"{n} activations") for n in LAYERS},
+        }
+        self.source = controls.choice("Weights", list(_SOURCES), _BASELINE)
+        self.trained_ranges = controls.checkbox("ranges as trained, where the bits are", True)
+        self.granularity = controls.choice("Scales of the weights", GRANULARITIES, "channel-wise")
+        self.weight_calibrator = controls.choice("Weight ranges", WEIGHT_CALIBRATORS, "min_max")
+        self.calibrator = controls.choice("Activation ranges", CALIBRATORS, "min_max")
+        self.canvas = DigitCanvas(lab.images[0])
+        self.presets = {name: _button(name) for name in PRESETS}
+        self.flipped = _button("Load a flipped image")
+        self.export = _button("Export this", "primary")
+        self._note, self._status = widgets.HTML(), widgets.HTML()
+        self._flips: list[int] = []
+        self._next_flip = 0
+        self._grey_out()
+        self.setting = PRESETS[preset] if isinstance(preset, str) else preset
+        super().__init__(
+            [*self.weights.values(), *self.activations.values(), *self.ranges.values()],
+            [
+                *(self.source, self.trained_ranges, self.granularity),
+                *(self.weight_calibrator, self.calibrator),
+                *self.float_weights.values(),
+                *self.float_activations.values(),
+            ],
+            self._plot.figure,
+            self._plot.moving,
+            self._estimate,
+            self._measure,
+        )
+        names = self.children[-1]
+        self.children = (self._controls(), self._picture, self._sentence, names)
+        self.canvas.observe(self._draw_soon, names="value")
+        for name, button in self.presets.items():
+            button.on_click(lambda _, name=name: self.show(PRESETS[name], at_once=False))
+        self.flipped.on_click(lambda _: self._show_flip())
+        self.export.on_click(lambda _: self._export())
+
+    @property
+    def setting(self) -> Setting:
+        """Where the controls stand; it can be set, to whatever the sliders reach."""
+
+        def bits(rows: dict[str, Control], boxes: dict[str, widgets.Checkbox]) -> dict[str, Any]:
+            return {n: None if boxes[n].value else row.source.value for n, row in rows.items()}
+
+        activations = bits(self.activations, self.float_activations)
+        return Setting(
+            weights=bits(self.weights, self.float_weights),
+            image=activations.pop("image"),
+            activations=activations,
+            ranges={n: row.source.value for n, row in self.ranges.items()},
+            source=_SOURCES[self.source.value],
+            granularity=self.granularity.value,
+            weight_calibrator=self.weight_calibrator.value,
+            calibrator=self.calibrator.value,
+            trained_ranges=self.trained_ranges.value,
+        )
+
+    @setting.setter
+    def setting(self, new: Setting) -> None:
+        for name, percent in new.ranges.items():
+            if percent not in range(LOW_PERCENT, HIGH_PERCENT + 1):
+                raise ValueError(
+                    f"ranges must be whole numbers from {LOW_PERCENT} to {HIGH_PERCENT} percent to "
+                    f"be shown, got {percent} for {name}; Lab.measure takes others."
+                )
+        self._held = True
+        try:
+            for name in LAYERS:
+                _set_bits(self.weights[name], self.float_weights[name], new.weights[name])
+                self.ranges[name].source.value = new.ranges[name]
+            for name, bits in {"image": new.image, **new.activations}.items():
+                _set_bits(self.activations[name], self.float_activations[name], bits)
+            self.source.value = next(text for text, s in _SOURCES.items() if s == new.source)
+            for name in ("granularity", "weight_calibrator", "calibrator", "trained_ranges"):
+                getattr(self, name).value = getattr(new, name)
+        finally:
+            self._held = False
+
+    def show(self, setting: Setting, *, at_once: bool = True) -> None:
+        """Set the controls; measure on all images at once, or first estimate as after a move."""
+        self.setting = setting
+        self.update(None if at_once else {})
+
+    def update(self, change: dict | None = None) -> None:
+        """Show the present state, unless further controls are about to be set."""
+        if not self._held:
+            self._grey_out()
+            super().update(change)
+
+    # --- Layout ---
+
+    def _controls(self) -> widgets.Widget:
+        heads = [
+            _head(text, width)
+            for text, width in (
+                ("", _NAME),
+                ("Weight bits", _CELL),
+                ("Activation bits", _CELL),
+                ("Range of the activations, %", _CELL),
+            )
+        ]
+        rows = [widgets.HBox(heads)]
+        for name in ("image", *LAYERS):
+            cells = [
+                _cell(column.get(name)) for column in (self.weights, self.activations, self.ranges)
+            ]
+            rows.append(widgets.HBox([_head(name, _NAME, right=True), *cells]))
+        boxes = [
+            _line(_head("In float:", "5em", right=True), *self.float_weights.values()),
+            _line(_head("", "5em"), *self.float_activations.values()),
+        ]
+        menus = [
+            _line(self.source, self.trained_ranges),
+            _line(self.granularity, self.weight_calibrator, self.calibrator),
+        ]
+        export = widgets.HBox([self.export, self._note], layout={"align_items": "baseline"})
+        left = widgets.VBox([*rows, *boxes, *menus, export], layout={"width": "58em"})
+        right = widgets.VBox(
+            [_head("Draw a digit", "100%"), self.canvas, self.flipped], layout={"width": "18.5em"}
+        )
+        presets = _line(_head("Presets:", "5em"), *self.presets.values(), self._status)
+        return widgets.VBox([presets, widgets.HBox([left, right])])
+
+    def _grey_out(self) -> None:
+        """Disable what has no effect at present."""
+        for rows, boxes in (
+            (self.weights, self.float_weights),
+            (self.activations, self.float_activations),
+        ):
+            for name, row in rows.items():
+                _disable(row, boxes[name].value)
+        for name, row in self.ranges.items():
+            _disable(row, self.float_activations[name].value)
+        pointless = _SOURCES[self.source.value] == PTQ
+        self.trained_ranges.disabled = pointless
+        self.trained_ranges.layout.visibility = "hidden" if pointless else "visible"
+
+    # --- What a change shows ---
+
+    def _estimate(self) -> str:
+        setting = self.setting
+        if not self._lab.is_ready(setting.source):
+            self._status.value = f"Loading the model trained at {setting.source} …"
+        try:
+            count = min(SAMPLE, len(self._lab.images))
+            reading = self._lab.measure(setting, count)
+        finally:
+            self._status.value = ""
+        low, high = accuracy_interval(round(reading.accuracy * count), count)
+        self._plot.update(reading.accuracy, reading.weight_bytes, (low, high), count)
+        self._show_layers(setting, reading)
+        self._show_plan(setting)
+        self._drawn = self._look_at_drawing(setting)
+        self._measured = (
+            f"{self._said(setting)} {low:.1%} to {high:.1%} right, estimated on {count:,} images; "
+            f"weights of {reading.weight_bytes:,} bytes."
+        )
+        return f"{self._measured} {self._drawn}"
+
+    def _measure(self) -> str:
+        lab, setting = self._lab, self.setting
+        reading = lab.measure(setting)
+        self._plot.update(reading.accuracy, reading.weight_bytes)
+        self._show_layers(setting, reading)
+        before, after, labels = lab.float_answers, reading.answers, lab.labels
+        flips = np.flatnonzero(after != before)
+        shown = flips[:_PICTURES]
+        told = [(labels[i], before[i], after[i]) for i in shown]
+        change = confusion(after, labels) - confusion(before, labels)
+        self._plot.show_changes(change, lab.images[shown], told, len(flips))
+        self._flips, self._next_flip = flips.tolist(), 0
+        self.flipped.disabled = not self._flips
+        self._measured = (
+            f"{self._said(setting)} {reading.accuracy:.1%} of {len(labels):,} images right, "
+            f"{describe_points(reading.accuracy, lab.float_accuracy)} points from float; weights "
+            f"of {reading.weight_bytes:,} bytes. "
+            f"{plotting_lab.describe_sqnr_by_layer(reading.sqnr)} "
+            f"{plotting_lab.describe_changes(before, after)}"
+        )
+        return f"{self._measured} {self._drawn}"
+
+    def _show_layers(self, setting: Setting, reading: Reading) -> None:
+        found = self._lab.ranges(setting)
+        labels = [f"image: {plotting_lab.describe_bits([setting.image])}"]
+        labels += [
+            plotting_lab.describe_layer(name, setting.weights[name], found[name]) for name in LAYERS
+        ]
+        self._plot.show_layers(labels, list(reading.sqnr.values()))
+
+    def _said(self, setting: Setting) -> str:
+        bits, percent = plotting_lab.describe_bits, plotting_lab.describe_percent
+        source = "PTQ" if setting.source == PTQ else f"Trained at {setting.source}"
+        if setting.source != PTQ:
+            kept, quantized = self._lab.as_trained(setting)
+            source += f", {kept} of {quantized} ranges as trained"
+        return (
+            f"{source}. Weights {bits([*setting.weights.values()])} ({setting.granularity}, "
+            f"{setting.weight_calibrator}), activations {bits([*setting.activations.values()])} "
+            f"({setting.calibrator}, ranges at {percent([*setting.ranges.values()])}), input "
+            f"{bits([setting.image])}:"
+        )
+
+    # --- The drawing ---
+
+    def _look_at_drawing(self, setting: Setting) -> str:
+        empty = self.canvas.is_empty
+        image = self.canvas.image
+        logits = None if empty else self._lab.logits(setting, image)
+        self._plot.show_drawing(image, logits)
+        return plotting_lab.describe_drawing(logits)
+
+    def _draw_soon(self, _: dict) -> None:
+        """Look at the drawing when its strokes rest: of several, only the last counts."""
+        if self._drawing_due is not None:
+            self._drawing_due.cancel()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no kernel around
+            self._show(self._redraw)
+        else:
+            self._drawing_due = loop.call_later(_REST, self._show, self._redraw)
+
+    def _redraw(self) -> str:
+        self._drawn = self._look_at_drawing(self.setting)
+        return f"{self._measured} {self._drawn}"
+
+    def _show_flip(self) -> None:
+        if self._flips:
+            self.canvas.show(self._lab.images[self._flips[self._next_flip]])
+            self._next_flip = (self._next_flip + 1) % min(len(self._flips), _PICTURES)
+
+    # --- The file ---
+
+    def _show_plan(self, setting: Setting) -> None:
+        plan = self._lab.plan(setting)
+        begin = "No LiteRT file. " if plan.make is None else "As a LiteRT file: "
+        self._say(html.escape(begin + plan.reason))
+
+    def _export(self) -> None:
+        setting = self.setting
+        plan = self._lab.plan(setting)
+        if plan.make is None:
+            self._say(f"<b>Not exported.</b> {html.escape(plan.reason)}")
+            return
+        self._say("Converting, and measuring the file with LiteRT …")
+        self.export.disabled = True
+        try:
+            done = self._lab.export(setting, self._folder)
+        except Exception:
+            trace = html.escape(traceback.format_exc())
+            self._say(f"<pre role='alert' style='color: #a00'>{trace}</pre>")
+        else:
+            data = base64.b64encode(done.content).decode()
+            link = (
+                f"<a download='{done.path.name}' style='text-decoration: underline' "
+                f"href='data:application/octet-stream;base64,{data}'>Download it</a>"
+            )
+            self._say(
+                f"<b>{html.escape(str(done.path))}</b>, {len(done.content):,} bytes: "
+                f"{html.escape(plan.reason)} LiteRT reads {done.accuracy:.1%} of "
+                f"{len(self._lab.labels):,} images right; {done.agreement:.2%} of its answers are "
+                f"those of the simulation. {link}."
+            )
+        finally:
+            self.export.disabled = False
+
+    def _say(self, text: str) -> None:
+        self._note.value = (
+            f"<div role='status' style='max-width: 48em; line-height: 1.5'>{text}</div>"
+        )
+
+
+def _slider(label: str, low: int, high: int, step: int = 1) -> Control:
+    """Make a slider narrow enough for three in a row; its label is for screen readers."""
+    control = controls.integer(label, high, low, high)
+    slider, field = control.row.children[1:]
+    slider.step = field.step = step
+    slider.layout, field.layout = widgets.Layout(width=_SLIDER), widgets.Layout(width=_FIELD)
+    return control
+
+
+def _box(label: str) -> widgets.Checkbox:
+    box = controls.checkbox(label)
+    box.layout = widgets.Layout(**_BOX)
+    return box
+
+
+def _cell(control: Control | None) -> widgets.Widget:
+    children = control.row.children[1:] if control else ()
+    return widgets.HBox(children, layout={"width": _CELL})
+
+
+def _head(text: str, width: str, *, right: bool = False) -> widgets.Label:
+    layout = {"width": width, "display": "flex", "flex": "0 0 auto"}
+    if right:
+        layout |= {"justify_content": "flex-end", "padding": "0 0.7em 0 0"}
+    return widgets.Label(text, layout=layout)
+
+
+def _line(*parts: widgets.Widget) -> widgets.HBox:
+    return widgets.HBox(list(parts), layout={"flex_flow": "row wrap", "align_items": "center"})
+
+
+def _button(text: str, style: str = "") -> widgets.Button:
+    return widgets.Button(description=text, button_style=style, layout={"width": "auto"})
+
+
+def _set_bits(control: Control, box: widgets.Checkbox, bits: int | None) -> None:
+    box.value = bits is None
+    if bits is not None:
+        control.source.value = bits
+
+
+def _disable(control: Control, disabled: bool) -> None:
+    for part in control.row.children[1:]:
+        part.disabled = disabled
