@@ -1,0 +1,130 @@
+"""A browser, and a JupyterLab for it to drive: on loopback, in a folder of its own.
+
+The tests here need Chromium on the PATH (Debian's package `chromium`). Where there is none they are
+skipped, except with CI set in the environment, as `.ci/run` sets it: there they fail.
+
+Fixtures last for one module: while Playwright runs, asyncio takes its loop for the thread's own,
+and other tests could start none.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, sync_playwright
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+# As the course's own set-up writes them; whoever has installed with pip would see a notice.
+NOTICES = '{"fetchNews": "false", "checkForUpdates": false}'
+_MEDIANS = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    path = shutil.which("chromium")
+    if path is None:
+        missing = "there is no `chromium` on the PATH for tests/browser to drive"
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing}; in CI it has to be there", pytrace=False)
+        pytest.skip(missing)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[BrowserContext]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium)
+        try:
+            yield started.new_context(viewport={"width": 1500, "height": 1100})
+        finally:
+            started.close()
+
+
+@pytest.fixture(scope="module")
+def jupyterlab(
+    chromium: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], str]]:
+    """A JupyterLab on a copy of the notebooks; gives the address at which it shows one of them."""
+    folder = tmp_path_factory.mktemp("jupyterlab")
+    unwanted = shutil.ignore_patterns("saved", ".ipynb_checkpoints")
+    shutil.copytree(NOTEBOOKS, folder / "notebooks", ignore=unwanted)
+    notices = folder / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    notices.parent.mkdir(parents=True)
+    notices.write_text(NOTICES)
+    own = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
+    environment = {
+        **os.environ,
+        **{name: str(folder / place) for name, place in own.items()},
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this Python's kernel, whatever others are installed
+    }
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port=0",
+        f"--ServerApp.root_dir={folder / 'notebooks'}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.extension_manager=readonly",  # the other one asks PyPI
+    ]
+    log = folder / "log.txt"
+    with log.open("wb") as file:
+        # In a session of its own: Ctrl+C is for pytest, which then ends the server.
+        server = subprocess.Popen(
+            command, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        at = _started(server, folder / "runtime", log)
+
+        def address(path: str) -> str:
+            # A workspace for each notebook: JupyterLab opens all that its workspace had open.
+            workspace = path.replace("/", "-").removesuffix(".ipynb")
+            return f"{at['url']}lab/workspaces/{workspace}/tree/{path}?token={at['token']}"
+
+        yield address
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _started(server: subprocess.Popen, runtime: Path, log: Path) -> dict[str, Any]:
+    """Wait until the server says where it listens, and give what it says."""
+    said = runtime / f"jpserver-{server.pid}.json"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            return json.loads(said.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> list[str]:
+    """A list for what was measured; its lines stand at the end of pytest's report."""
+    return request.config.stash.setdefault(_MEDIANS, [])
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if lines := config.stash.get(_MEDIANS, []):
+        terminalreporter.section("key press to changed read-out in Chromium")
+        for line in lines:
+            terminalreporter.write_line(line)
