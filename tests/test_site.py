@@ -1,0 +1,503 @@
+"""The web edition: built once, with few frames, and then read as a reader without a kernel does."""
+
+import ast
+import importlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ipywidgets as widgets
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup, Tag
+from PIL import Image
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / ".site"
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
+NOTEBOOKS = [*LESSONS, *SOLUTIONS]
+FRAMES = 3
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT / "notebooks").as_posix()
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def source(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def explorers(path: Path) -> list[tuple[bool, str]]:
+    """Of the cells that show an explorer: whether it steps, and its sentence.
+
+    A picture that is updated while its cell runs has nothing to step through, and the tag
+    "site-static" says that of any other.
+    """
+    return [
+        (
+            "display_id=" not in source(cell)
+            and "site-static" not in cell["metadata"].get("tags", []),
+            "".join(output["data"]["text/plain"]),
+        )
+        for cell in read(path)["cells"]
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+        and not "".join(output["data"]["text/plain"]).startswith("<Figure")
+    ]
+
+
+WITH_EXPLORER = [path for path in NOTEBOOKS if explorers(path)]
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+every_explorer = pytest.mark.parametrize("path", WITH_EXPLORER, ids=named)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("web") / "site"
+    command = [sys.executable, SCRIPTS / "build.py", "--output", folder, "--frames", str(FRAMES)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"Open {folder / 'index.html'} in a browser.\n"
+    assert run.stderr == ""
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; as in tests/browser it may be missing, except in CI."""
+    path = shutil.which("chromium")
+    if path is None:
+        missing = "there is no `chromium` on the PATH"
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing}; in CI it has to be there", pytrace=False)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Page:
+    return browser.new_page(viewport={"width": 1300, "height": 900})
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a module of `.site` by its name."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module
+
+
+def page_of(site: Path, path: Path) -> Path:
+    return site / path.relative_to(ROOT).with_suffix(".html")
+
+
+def parsed(site: Path, path: Path) -> BeautifulSoup:
+    return BeautifulSoup(page_of(site, path).read_text(encoding="utf-8"), "html.parser")
+
+
+def steps(figure: Tag) -> dict[str, Any]:
+    return json.loads(figure.select_one("script[type='application/json']").string)
+
+
+class TestPages:
+    @every_notebook
+    def test_every_notebook_has_one(self, site: Path, path: Path) -> None:
+        soup = parsed(site, path)
+        cells = read(path)["cells"]
+        prose = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
+        headings = re.findall(r"^#+ (.+)$", prose, re.M)
+        article = soup.select_one("article.bd-article")
+        for output in article.select("div.cell_output"):
+            output.clear()  # may be Markdown with headings of its own
+        for mark in article.select("a.headerlink"):
+            mark.decompose()
+        shown = [heading.get_text() for heading in article.select("h1, h2, h3, h4")]
+        assert [re.sub(r"\W", "", h) for h in shown] == [re.sub(r"\W", "", h) for h in headings]
+        code = [cell for cell in cells if cell["cell_type"] == "code" and source(cell)]
+        assert len(article.select("div.cell_input")) == len(code)
+        assert len(article.select("details > summary")) == prose.count("<details>")
+        assert len(article.select("math")) == len(re.findall(r"\$\$.+?\$\$|\$.+?\$", prose, re.S))
+        assert not re.search(r"\$|\\frac|\\sum", article.get_text().split("Exercises")[0])
+
+    @every_notebook
+    def test_the_navigation_lists_all_in_the_course_s_order(self, site: Path, path: Path) -> None:
+        here = page_of(site, path)
+        links = parsed(site, path).select("nav.bd-links a[href]")
+        listed = [(here.parent / a["href"].split("#")[0]).resolve() for a in links]
+        # The entry of the page itself has no other address than "#".
+        listed = [here if target == here.parent else target for target in listed]
+        assert listed == [site / "index.html", *(page_of(site, other) for other in NOTEBOOKS)]
+
+    @every_notebook
+    def test_every_picture_says_what_it_shows(self, site: Path, path: Path) -> None:
+        outputs = [o for cell in read(path)["cells"] for o in cell.get("outputs", [])]
+        count = sum("image/png" in output.get("data", {}) for output in outputs)
+        images = parsed(site, path).select("article.bd-article img")
+        assert len(images) == count
+        for image in images:
+            assert len(image["alt"].split()) >= 8
+            with Image.open(page_of(site, path).parent / image["src"]) as picture:
+                assert picture.size == (int(image["width"]), int(image["height"]))
+
+    def test_the_readme_is_the_start_page(self, site: Path) -> None:
+        soup = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
+        links = re.findall(r"\]\((notebooks/\w+)\.ipynb\)", (ROOT / "README.md").read_text("utf-8"))
+        linked = {a["href"] for a in soup.select("article.bd-article a[href]")}
+        assert {f"{link}.html" for link in links} <= linked
+        assert links
+        assert "web edition" in soup.select_one("article.bd-article").get_text()
+
+    def test_the_links_hold(self, site: Path, script: Any) -> None:
+        assert script("links").problems(site) == []
+
+    def test_a_link_that_does_not_hold_is_found(
+        self, site: Path, script: Any, tmp_path: Path
+    ) -> None:
+        defects = {
+            '<a href="99_missing.html">': "leads nowhere",
+            '<a href="../../../outside.html">': "leads nowhere",
+            '<a href="#no-such-heading">': "names no anchor",
+            '<a href="02_affine_quantization.html#nothing">': "names no anchor",
+            '<img src="https://elsewhere.example/x.png">': "is loaded from elsewhere",
+            '<script src="//elsewhere.example/x.js"></script>': "is loaded from elsewhere",
+            '<link rel="stylesheet" href="https://elsewhere.example/x.css">': "from elsewhere",
+            "<style>@import 'https://elsewhere.example/y.css';</style>": "from elsewhere",
+            '<p style="background: url(missing.png)">': "leads nowhere",
+            '<script type="application/json">{"pictures": ["gone.webp"]}</script>': "nowhere",
+        }
+        copy = shutil.copytree(site, tmp_path / "site")
+        broken = copy / "notebooks" / "01_why_quantize.html"
+        added = "".join(defects) + "</article>"
+        broken.write_text(broken.read_text(encoding="utf-8").replace("</article>", added, 1))
+        found = script("links").problems(copy)
+        assert len(found) == len(defects)
+        for defect, word in defects.items():
+            address = re.search(r"""["'(]([^"'(]+\.\w+(#\w+)?|#[\w-]+)["')]""", defect)[1]
+            (problem,) = [line for line in found if f": {address} " in line]
+            assert problem.startswith("notebooks/01_why_quantize.html: ")
+            assert word in problem
+
+
+class TestExplorers:
+    @every_explorer
+    def test_each_stands_in_its_page(self, site: Path, path: Path) -> None:
+        figures = parsed(site, path).select("figure.explorer")
+        committed = [" ".join(sentence.split()) for _, sentence in explorers(path)]
+        # Without a script the page shows what the notebook does.
+        assert [figure.figcaption.get_text() for figure in figures] == committed
+        assert [figure.img["alt"] for figure in figures] == committed
+
+    @every_explorer
+    def test_each_has_frames_to_step_through(self, site: Path, path: Path) -> None:
+        figures = parsed(site, path).select("figure.explorer")
+        for figure, (moves, sentence) in zip(figures, explorers(path), strict=True):
+            assert (figure.script is not None) == moves
+            if not moves:
+                continue
+            told = steps(figure)
+            shape = [len(axis["texts"]) for axis in told["axes"]]
+            assert 2 <= math.prod(shape) <= FRAMES
+            assert len(told["pictures"]) == len(told["sentences"]) == math.prod(shape)
+            assert len(set(told["sentences"])) > 1
+            start = 0
+            for axis, count in zip(told["axes"], shape, strict=True):
+                assert axis["label"]
+                start = start * count + axis["start"]
+            assert told["sentences"][start] == sentence
+            pictures = set()
+            for address in told["pictures"]:
+                with Image.open(page_of(site, path).parent / address) as picture:
+                    assert picture.size == (int(figure.img["width"]), int(figure.img["height"]))
+                    pictures.add(picture.convert("RGB").tobytes())
+            assert len(pictures) > 1
+
+    @every_explorer
+    def test_it_steps_from_the_keyboard(self, site: Path, page: Page, path: Path) -> None:
+        page.goto(page_of(site, path).as_uri())
+        for number, (moves, _) in enumerate(explorers(path)):
+            if not moves:
+                continue
+            told = steps(parsed(site, path).select("figure.explorer")[number])
+            figure = page.locator("figure.explorer").nth(number)
+            axis, count = told["axes"][0], len(told["sentences"])
+            first = figure.get_by_label(axis["label"], exact=True)
+            first.focus()
+            page.keyboard.press("End")
+            page.keyboard.press("Home")
+            stride = count // len(axis["texts"])
+            for position in range(len(axis["texts"])):
+                if position:
+                    page.keyboard.press("ArrowDown" if axis["kind"] == "choice" else "ArrowRight")
+                caption = figure.locator("figcaption")
+                rest = told["sentences"][position * stride : (position + 1) * stride]
+                page.wait_for_function(
+                    "([caption, rest]) => rest.includes(caption.textContent)",
+                    arg=[caption.element_handle(), rest],
+                )
+                shown = figure.locator("img").evaluate(
+                    "async i => (await i.decode(), [i.getAttribute('src'), i.alt, i.naturalWidth])"
+                )
+                place = told["sentences"].index(caption.text_content(), position * stride)
+                assert shown[:2] == [told["pictures"][place], told["sentences"][place]]
+                assert shown[2] > 0
+                if axis["kind"] == "range":
+                    assert first.get_attribute("aria-valuetext") == axis["texts"][position]
+            assert caption.get_attribute("aria-live") == "polite"
+
+    def test_nothing_jumps(self, site: Path, page: Page) -> None:
+        page.goto(page_of(site, WITH_EXPLORER[1]).as_uri())
+        figure = page.locator("figure.explorer")
+        page.locator("figure.explorer input[type=range]").first.focus()
+        heights = set()
+        for key in ["Home", *["ArrowRight"] * 5]:
+            page.keyboard.press(key)
+            page.wait_for_timeout(100)
+            heights.add(figure.bounding_box()["height"])
+        assert len(heights) == 1
+
+
+class TestInTheBrowser:
+    def test_pages_ask_for_nothing_from_elsewhere(self, site: Path, browser: Browser) -> None:
+        context = browser.new_context()
+        opened, wrong = context.new_page(), []
+
+        def note(request: Request) -> None:
+            if not request.url.startswith(("file://", "data:", "blob:")):
+                wrong.append(request.url)
+
+        opened.on("request", note)
+        opened.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+        opened.on("pageerror", lambda error: wrong.append(str(error)))
+        for path in [*site.glob("*.html"), *site.rglob("notebooks/**/*.html")]:
+            opened.goto(path.as_uri())
+            opened.evaluate("document.fonts.ready")
+        assert wrong == []
+        context.close()
+
+    def test_the_search_finds_a_lesson(self, site: Path, page: Page) -> None:
+        page.goto(f"{(site / 'search.html').as_uri()}?q=outlier")
+        found = page.locator("#search-results li a[href*='03_calibration']").first
+        found.wait_for()
+        found.click()
+        assert "03_calibration.html" in page.url
+
+    def test_answers_fold(self, site: Path, page: Page) -> None:
+        page.goto(page_of(site, LESSONS[1]).as_uri())
+        details = page.locator("article details").first
+        assert details.evaluate("d => d.open") is False
+        details.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert details.evaluate("d => d.open") is True
+
+    def test_a_link_leads_to_its_heading(self, site: Path, page: Page) -> None:
+        (path,) = [path for path in LESSONS if path.stem == "02_affine_quantization"]
+        page.goto(page_of(site, path).as_uri())
+        page.get_by_role("link", name="Which way does a tie go?").first.click()
+        heading = page.get_by_role("heading", name="Which way does a tie go?")
+        page.wait_for_function(
+            "h => Math.abs(h.getBoundingClientRect().top) < 200", arg=heading.element_handle()
+        )
+
+    def test_without_javascript_the_figure_stands_still(self, site: Path, browser: Browser) -> None:
+        context = browser.new_context(java_script_enabled=False)
+        opened = context.new_page()
+        opened.goto(page_of(site, WITH_EXPLORER[0]).as_uri())
+        figure = opened.locator("figure.explorer")
+        assert figure.locator("img").is_visible()
+        assert figure.locator("figcaption").is_visible()
+        assert figure.locator("input").count() == 0
+        context.close()
+
+    def test_no_page_is_wider_than_a_phone(self, site: Path, browser: Browser) -> None:
+        context = browser.new_context(viewport={"width": 390, "height": 844})
+        opened = context.new_page()
+        for path in [site / "index.html", *(page_of(site, path) for path in NOTEBOOKS)]:
+            opened.goto(path.as_uri())
+            width = opened.evaluate("document.documentElement.scrollWidth")
+            assert width <= 390, path.name
+        context.close()
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_no_serious_accessibility_violation_in_an_explorer(
+        self, site: Path, browser: Browser, scheme: str
+    ) -> None:
+        context = browser.new_context(color_scheme=scheme)
+        opened = context.new_page()
+        for path in WITH_EXPLORER:
+            opened.goto(page_of(site, path).as_uri())
+            found = Axe().run(opened, context="figure.explorer").response["violations"]
+            serious = [v["id"] for v in found if v["impact"] in ("serious", "critical")]
+            assert serious == [], path.name
+        context.close()
+
+
+class TestFrames:
+    @pytest.fixture
+    def frames(self, script: Any) -> ModuleType:
+        return script("frames")
+
+    @pytest.mark.parametrize(
+        ("code", "kept"),
+        [
+            ("x = 1; y = 2; print(x, y)", "x = 1"),
+            ("a = 2; x = a; b = 3", "a = 2; x = a"),
+            ("x = []; x.append(1); print(x)", "x = []; x.append(1)"),
+            ("x = [0]; x[0] = 1", "x = [0]; x[0] = 1"),
+            ("m = make(); x = m; train(m); plt.show(m)", "m = make(); x = m; train(m)"),
+            ("import a.b, c; x = a.f()", "import a.b, c; x = a.f()"),
+            ("k = 1\ndef f(): return k\nx = f()", "k = 1\ndef f(): return k\nx = f()"),
+            ("x = 1; y = x.f(); h = x.fit()", "x = 1; y = x.f(); h = x.fit()"),
+            ("m = make(); y = measure(m, x)\nx = m.weights; print(m)", "m = make(); x = m.weights"),
+            ("x = 1; x += 2", "x = 1; x += 2"),
+            ("import m; x = 1; m.set(x); y.fit(x)", "import m; x = 1; m.set(x)"),
+            ("for i in r: x = i\ny = 1", "for i in r: x = i"),
+            ("n = 1\ny = [n for n in r]\nx = n", "n = 1\nx = n"),
+            (
+                "y = 1\ndef f(y):\n    x = y\n    return x\nx = f(2)",
+                "def f(y):\n    x = y\n    return x\nx = f(2)",
+            ),
+        ],
+    )
+    def test_what_an_explorer_is_made_from(self, frames: ModuleType, code: str, kept: str) -> None:
+        statements = [(statement, "") for statement in ast.parse(code).body]
+        found = [ast.unparse(statement) for statement, _ in frames.slice_for(statements, {"x"})]
+        assert found == [ast.unparse(statement) for statement in ast.parse(kept).body]
+
+    @staticmethod
+    def notebook(*codes: str, said: str = "a sentence", tags: tuple = ()) -> dict[str, Any]:
+        cells = [
+            {"cell_type": "code", "id": f"c{n}", "source": code, "outputs": [], "metadata": {}}
+            for n, code in enumerate(codes)
+        ]
+        cells[-1]["outputs"] = [{"data": {"image/png": "", "text/plain": said}}]
+        cells[-1]["metadata"] = {"tags": list(tags)}
+        return {"cells": cells}
+
+    SETUP = "from quant_tutorial.explorers.affine import AffineExplorer"
+
+    def test_an_explorer_that_says_something_new_is_refused(self, frames: ModuleType) -> None:
+        notebook = self.notebook(self.SETUP, "AffineExplorer(bits=5)")
+        with pytest.raises(ValueError, match=r"c1 was committed with 'a sentence' .* make noteb"):
+            frames.build(notebook, notebook["cells"][-1])
+
+    def test_where_that_is_expected_it_is_not(self, frames: ModuleType) -> None:
+        notebook = self.notebook(
+            self.SETUP, "AffineExplorer(bits=5)", tags=("nbval-ignore-output",)
+        )
+        assert frames.build(notebook, notebook["cells"][-1]).bits.value == 5
+
+    def test_what_is_displayed_counts_and_not_what_follows(self, frames: ModuleType) -> None:
+        sentence = frames_text(5)
+        code = "shown = AffineExplorer(bits=5)\ndisplay(shown)\nshown.bits.value = 3\n1 / 0"
+        notebook = self.notebook(self.SETUP, code, said=sentence)
+        assert frames.build(notebook, notebook["cells"][-1]).text == sentence
+
+    def test_all_cells_are_run_where_some_are_not_enough(self, frames: ModuleType) -> None:
+        hidden = "globals().update(width=6)"  # no name that the explorer mentions
+        notebook = self.notebook(
+            self.SETUP, hidden, "AffineExplorer(bits=width)", said=frames_text(6)
+        )
+        assert frames.build(notebook, notebook["cells"][-1]).bits.value == 6
+
+    def test_what_is_no_explorer_is_refused(self, frames: ModuleType) -> None:
+        notebook = self.notebook("x = 1", "x + 1")
+        with pytest.raises(ValueError, match="int, which is no Explorer"):
+            frames.build(notebook, notebook["cells"][-1])
+
+    @pytest.mark.parametrize(
+        ("count", "axes_count"), [(2, 1), (5, 1), (9, 1), (20, 1), (50, 2), (240, 3), (2000, 4)]
+    )
+    def test_as_many_frames_as_there_may_be(
+        self, frames: ModuleType, count: int, axes_count: int
+    ) -> None:
+        from quant_tutorial.explorers.affine import AffineExplorer
+
+        explorer = AffineExplorer(bits=7, value_range=(-4, 6), x=2.5)
+        axes = frames.choose([axes for _, axes in frames.controls_of(explorer)], count)
+        assert 2 <= math.prod(len(axis.values) for axis in axes) <= count
+        start = [axis.values[axis.start] for axis in axes]
+        assert start == [7, (-4, 6), 2.5, False][: len(axes)]
+        assert len(axes) == axes_count
+
+    def test_stepping_leaves_the_explorer_as_it_was(
+        self, frames: ModuleType, tmp_path: Path
+    ) -> None:
+        from quant_tutorial.explorers.affine import AffineExplorer
+
+        explorer = AffineExplorer(bits=7)
+        said, png = explorer.text, explorer.png()
+        stepped = frames.step(explorer, tmp_path, 10)
+        assert (explorer.text, explorer.png()) == (said, png)
+        assert {path.name for path in tmp_path.iterdir()} == set(stepped.pictures)
+        assert stepped.still[0] == "Range: upper end"
+        for bits in range(2, 9):
+            assert any(sentence.startswith(f"{bits} bits:") for sentence in stepped.sentences)
+
+    def test_presets_are_stepped_before_anything_else(
+        self, frames: ModuleType, tmp_path: Path
+    ) -> None:
+        from quant_tutorial.explorers.affine import AffineExplorer
+
+        class Preset(AffineExplorer):
+            def __init__(self) -> None:
+                super().__init__(bits=4)
+                self.presets = {f"{n} bits": widgets.Button() for n in (8, 4, 2)}
+                for name, button in self.presets.items():
+                    button.on_click(lambda _, name=name: self.bits.set_trait("value", int(name[0])))
+
+        stepped = frames.step(Preset(), tmp_path, 40)
+        (axis,) = stepped.axes
+        assert (axis.label, axis.texts, axis.start) == ("Preset", ("8 bits", "4 bits", "2 bits"), 1)
+        assert [sentence[:6] for sentence in stepped.sentences] == ["8 bits", "4 bits", "2 bits"]
+        assert "Bit width" in stepped.still
+
+        elsewhere = Preset()
+        elsewhere.bits.value = 5
+        stepped = frames.step(elsewhere, tmp_path, 40)
+        assert stepped.axes[0].label == "Bit width"
+        assert elsewhere.bits.value == 5
+
+
+def frames_text(bits: int) -> str:
+    from quant_tutorial.explorers.affine import AffineExplorer
+
+    return AffineExplorer(bits=bits).text
+
+
+def test_another_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    command = [sys.executable, SCRIPTS / "build.py", "--output", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert f"{tmp_path}, which is no site" in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+class TestFormulas:
+    @pytest.mark.parametrize("tex", [r"\Big( x \Big)", r"\big[ x \big]", r"\Bigg\{ x \Bigg\}"])
+    def test_big_brackets(self, script: Any, tex: str) -> None:
+        made = script("mathml").mathml(tex, block=False)
+        assert made.startswith("<math")
+        assert len(re.findall(r"<mo [^>]*size", made)) == 2
+
+    def test_an_unknown_command_is_an_error(self, script: Any) -> None:
+        from docutils.utils.math import MathError
+
+        with pytest.raises(MathError, match="nosuch"):
+            script("mathml").mathml(r"\nosuch", block=True)
