@@ -12,7 +12,7 @@ lab: venv
 
 # Lesson 10's dashboard alone, as an app in the browser (ARGS=--no-browser only says where).
 app: venv
-	JUPYTER_CONFIG_PATH=.make $(BIN)/voila notebooks/10_quantization_lab.ipynb $(ARGS)
+	JUPYTER_CONFIG_PATH=.make JUPYTER_PATH=.make $(BIN)/voila notebooks/10_quantization_lab.ipynb $(ARGS)
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)

@@ -6,6 +6,5 @@ c = get_config()  # noqa: F821 (Voilà gives it)
 c.TagRemovePreprocessor.enabled = True
 c.TagRemovePreprocessor.remove_cell_tags = ["not-in-app"]
 
-# Voilà's page asks a server elsewhere for two icon fonts, and the course uses no network.
-styles = "style-src 'self' 'unsafe-inline'"
-c.Voila.tornado_settings = {"headers": {"Content-Security-Policy": styles}}
+# Voilà's own page asks a server elsewhere for two icon fonts; that of voila/templates does not.
+c.VoilaConfiguration.template = "course"

@@ -88,6 +88,8 @@ def build(output: Path, count: int = FRAMES) -> None:
     """
     if count < 2:
         raise ValueError(f"frames must be 2 or more, got {count}.")
+    if output.is_file():
+        raise ValueError(f"output must be a folder, and {output} is a file.")
     if output.exists() and any(output.iterdir()) and not (output / "searchindex.js").exists():
         raise ValueError(f"output would replace {output}, which is no site: name another folder.")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -112,9 +114,15 @@ def build(output: Path, count: int = FRAMES) -> None:
         wrong = links.problems(site)
         if wrong:
             raise RuntimeError("\n".join(["Links:", *wrong]))
+        old = Path(folder) / "old"
         if output.exists():
-            output.rename(Path(folder) / "old")
-        site.rename(output)
+            output.rename(old)
+        try:
+            site.rename(output)
+        except OSError:
+            if old.exists():
+                old.rename(output)
+            raise
 
 
 def main() -> None:

@@ -209,7 +209,9 @@ def build(notebook: Mapping[str, Any], cell: Mapping[str, Any]) -> Any:
     if not isinstance(shown, ast.Expr):
         raise ValueError(f"Cell {cell['id']} shows an explorer, but ends with no expression.")
     argument = shown.value.args[0] if _is_display(shown) else shown.value
-    for part in (slice_for(before, _loaded(argument)), before):
+    # Where what it says cannot be compared, a slice could not be checked.
+    inexact = INEXACT in tags(cell)
+    for part in [before] if inexact else [slice_for(before, _loaded(argument)), before]:
         try:
             found = _run(part, argument, name)
         except Exception as error:
@@ -220,7 +222,7 @@ def build(notebook: Mapping[str, Any], cell: Mapping[str, Any]) -> Any:
                 f"Cell {cell['id']} gives {type(found).__name__}, which is no Explorer: derive it "
                 f"from Explorer, or give the cell the tag {STATIC}."
             )
-        elif found.text == committed or INEXACT in tags(cell):
+        elif found.text == committed or inexact:
             return found
         else:
             problem = ValueError(

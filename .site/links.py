@@ -39,14 +39,17 @@ def problems(site: Path) -> list[str]:
         if site.resolve() not in target.resolve().parents or not target.is_file():
             found.append(f"{where} leads nowhere")
         elif parts.fragment and target.suffix == ".html":
-            known = anchors[site / target.relative_to(site.resolve())]
+            known = anchors.get(site / target.relative_to(site.resolve()), set())
             if unquote(parts.fragment) not in known:
                 found.append(f"{where} names no anchor of that page")
 
     for path, page in pages.items():
         for element in page.select("[href], [src], [srcset], [poster], [data]"):
-            for name in {"href", "src", "srcset", "poster", "data"} & set(element.attrs):
+            for name in {"href", "src", "poster", "data"} & set(element.attrs):
                 check(path, element[name], loaded=element.name != "a")
+            for candidate in element.get("srcset", "").split(","):
+                if candidate.strip():
+                    check(path, candidate.split()[0], loaded=True)
         for script in page.select('script[type="application/json"]'):
             for picture in json.loads(script.string).get("pictures", []):
                 check(path, picture, loaded=True)

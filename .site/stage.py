@@ -1,4 +1,4 @@
-"""The sources of the web edition: the README and the notebooks, prepared for Sphinx.
+"""The sources of the web edition: README, notebooks and the teachers' page, made ready for Sphinx.
 
 Pictures become `<img>` with the sentence that stands beside them as their text, explorers become
 figures that `static/stepper.js` gives controls to, and the README becomes the start page, with the
@@ -39,6 +39,9 @@ def notebooks() -> list[Path]:
     return [*sorted(folder.glob("[0-9]*.ipynb")), *sorted(folder.glob("solutions/[0-9]*.ipynb"))]
 
 
+TEACHING = ROOT / "notebooks" / "teaching.md"
+
+
 def title(path: Path) -> str:
     """Give the number of a lesson and its heading up to the colon, for the table of contents."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -67,8 +70,8 @@ def stage(sources: Path, extra: Path, steps: Mapping[Path, Mapping[str, Any]]) -
     for path in notebooks():
         notebook = json.loads(path.read_text(encoding="utf-8"))
         _stage_notebook(notebook, path, sources, extra / FIGURES, steps.get(path, {}))
-    text = _relinked((ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "README.md", sources)
-    heading, body = text.split("\n", 1)
+    _write(sources / TEACHING.relative_to(ROOT), _staged_text(TEACHING, sources))
+    heading, body = _staged_text(ROOT / "README.md", sources).split("\n", 1)
     _write(sources / "index.md", "\n".join([heading, _NOTE, body, _contents()]))
 
 
@@ -81,13 +84,25 @@ def _contents() -> str:
     lessons = [path for path in notebooks() if path.parent.name == "notebooks"]
     solutions = [path for path in notebooks() if path not in lessons]
     blocks = []
-    for caption, paths in (("Lessons", lessons), ("Solutions", solutions)):
-        entries = [f"{title(p)} <{p.relative_to(ROOT).with_suffix('').as_posix()}>" for p in paths]
+
+    def entry(name: str, path: Path) -> str:
+        return f"{name} <{path.relative_to(ROOT).with_suffix('').as_posix()}>"
+
+    teaching = [entry(TEACHING.read_text(encoding="utf-8").split("\n", 1)[0][2:], TEACHING)]
+    for caption, entries in (
+        ("Lessons", [entry(title(path), path) for path in lessons]),
+        ("Solutions", [entry(title(path), path) for path in solutions]),
+        ("For teachers", teaching),
+    ):
         options = [":hidden:", f":caption: {caption}", ""]
         if caption == "Lessons":
             entries.insert(0, "About the course <self>")
         blocks.append("\n".join(["", "```{toctree}", *options, *entries, "```", ""]))
     return "".join(blocks)
+
+
+def _staged_text(path: Path, sources: Path) -> str:
+    return _relinked(path.read_text(encoding="utf-8"), path, sources)
 
 
 def _relinked(text: str, path: Path, sources: Path) -> str:
@@ -98,7 +113,7 @@ def _relinked(text: str, path: Path, sources: Path) -> str:
         if linked == ROOT / "README.md":
             start = os.path.relpath(ROOT / "index.md", path.parent)
             return Path(start).as_posix() + (match[2] or "")
-        if linked.is_file() and linked.suffix != ".ipynb":
+        if linked.is_file() and linked.suffix != ".ipynb" and linked != TEACHING:
             copy = sources / linked.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             if linked.suffix == ".md":  # becomes a page, which no table of contents names
@@ -167,7 +182,8 @@ def _explorer(image: str, sentence: str, to_figures: str, stepped: Any) -> str:
         also = ", ".join([*map(html.escape, shown), *([f"and {rest} more"] if rest else [])])
         note = f"In JupyterLab all controls move freely{', also: ' + also if also else ''}."
     return (
-        f'<figure class="explorer"><div class="explorer-picture">{image}</div>'
+        '<figure class="explorer"><div class="explorer-picture" tabindex="0" role="group" '
+        f'aria-label="Picture, scrolls where it is wider than the page">{image}</div>'
         f"<figcaption>{html.escape(sentence)}</figcaption>"
         f'<p class="explorer-note">{note}</p>{data}</figure>'
     )

@@ -29,6 +29,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+RECORDED = Path(__file__).parent / "data" / "latency.json"
+
 # --- Latency --------------------------------------------------------------------------------------
 
 
@@ -131,6 +133,27 @@ def latencies(
     }
 
 
+class Machine(NamedTuple):
+    """A machine on which the files of lesson 09 were timed with one thread (lesson 09)."""
+
+    name: str
+    processor: str
+    microseconds: dict[str, float]  # the median for one image, by variant
+
+
+def recorded_latencies(path: str | Path = RECORDED) -> tuple[Machine, ...]:
+    """Read the latencies that ship with the course, from machines other than the reader's.
+
+    They are figures of lesson 09's cell `latency-all`, which `latencies` measures. Lesson 09.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"The recorded latencies are missing: {path}. Install again.")
+    return tuple(Machine(**machine) for machine in json.loads(Path(path).read_text())["machines"])
+
+
 def _input_of(name: str, model_bytes: bytes, image: NDArray[np.float32]) -> NDArray[np.generic]:
     """Give the image as the file's input wants it; refuse what `predict` refuses."""
     images = np.asarray(image)
@@ -192,9 +215,9 @@ def sizes(model_bytes: bytes) -> Sizes:
         for kind in ("weights", "bias")
     )
     scales = sum(
-        4 * len(tensor.quantization.scale) + 8 * len(tensor.quantization.zeroPoint)
-        for tensor in in_file
-        if tensor.quantization is not None and tensor.quantization.scale is not None
+        4 * len(values.scale) + 8 * (0 if values.zeroPoint is None else len(values.zeroPoint))
+        for values in (tensor.quantization for tensor in in_file)
+        if values is not None and values.scale is not None
     )
     rest = len(model_bytes) - weights - biases - scales
     return Sizes(len(model_bytes), weights, biases, scales, rest)
@@ -334,12 +357,14 @@ def compile_and_read_back(path: str | Path, *, language: Literal["c", "c++"] = "
         language: "c" compiles as C11 with `cc`, "c++" as C++11 with `c++`.
 
     Returns:
-        The bytes of the array; None on a machine without that compiler.
+        The bytes of the array; None on a machine without that compiler, or with one that compiles
+        nothing, because C's own headers or, on macOS, the command-line tools are missing.
 
     Raises:
         ValueError: for another language, or a file that holds no array.
         OSError: when the file cannot be read.
         RuntimeError: when the compiler refuses the header, or the array is not aligned.
+        subprocess.TimeoutExpired: when it takes more than a minute.
     """
     if language not in ("c", "c++"):
         raise ValueError(f"language must be 'c' or 'c++', got {language!r}.")
@@ -367,6 +392,12 @@ def compile_and_read_back(path: str | Path, *, language: Literal["c", "c++"] = "
         source.with_name("header.h").write_text(header, encoding="utf-8")
         built, output = source.with_name("program.exe"), source.with_name("output")
         flags = [f"-std={language}11", "-Wall", "-Wextra", "-Werror", "-pedantic-errors"]
+        trial = source.with_name(f"trial{source.suffix}")
+        trial.write_text("#include <stdint.h>\n#include <stdio.h>\nint main(void) { return 0; }\n")
+        try:
+            _run([compiler, str(trial), "-o", str(built)], "the compiler compiles nothing")
+        except RuntimeError:
+            return None
         _run([compiler, *flags, str(source), "-o", str(built)], "the compiler refuses the header")
         _run([str(built), str(output)], "the compiled program finds the array not as it should be")
         return output.read_bytes()

@@ -11,10 +11,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from quant_tutorial import metrics, models, qat, qat_export, qat_training, quiet, recipes, tflite
+from quant_tutorial import metrics, models, qat, qat_export, qat_training, quiet, tflite
 from quant_tutorial.affine import QuantParams, fake_quantize
 from quant_tutorial.graph import Node, rebuild
 from quant_tutorial.scheme import FLOAT, LayerScheme, QuantScheme, TensorScheme
@@ -39,14 +41,14 @@ _SQNR_IMAGES = 250
 _NOTHING = QuantScheme(FLOAT, FLOAT, FLOAT)
 
 
-def _by_layer(name: str, value: Any, usual: int) -> dict[str, Any]:
+def _by_layer(name: str, value: Any, usual: int) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        return dict.fromkeys(LAYERS, value)
+        return MappingProxyType(dict.fromkeys(LAYERS, value))
     if unknown := [layer for layer in value if layer not in LAYERS]:
         raise ValueError(
             f"{name}[{unknown[0]!r}] is for no layer of the model: it has {', '.join(LAYERS)}."
         )
-    return {layer: value.get(layer, usual) for layer in LAYERS}
+    return MappingProxyType({layer: value.get(layer, usual) for layer in LAYERS})
 
 
 @dataclass(frozen=True)
@@ -89,26 +91,41 @@ class Setting:
             raise ValueError(f"source must be one of {known}, got {self.source!r}.")
         for name, usual in (("weights", 8), ("activations", 8), ("ranges", 100)):
             object.__setattr__(self, name, _by_layer(name, getattr(self, name), usual))
-        if wide := [n for n, bits in self.weights.items() if bits is not None and bits > 8]:
-            raise ValueError(
-                f"weights must have at most 8 bits, got {self.weights[wide[0]]} for {wide[0]}: "
-                "LiteRT has no wider integer weights."
-            )
         for layer, percent in self.ranges.items():
-            if not percent > 0:
-                raise ValueError(f"ranges must be positive percentages, got {percent} for {layer}.")
+            if not (isinstance(percent, Real) and percent > 0):
+                raise ValueError(
+                    f"ranges must be positive percentages, got {percent!r} for {layer}."
+                )
         if self.weight_calibrator not in WEIGHT_CALIBRATORS:
             raise ValueError(
                 f"weight_calibrator must be {' or '.join(WEIGHT_CALIBRATORS)}, got "
                 f"{self.weight_calibrator!r}."
             )
         scheme(self)  # checks the rest
+        if wide := [n for n, bits in self.weights.items() if bits is not None and bits > 8]:
+            raise ValueError(
+                f"weights must have at most 8 bits, got {self.weights[wide[0]]} for {wide[0]}: "
+                "LiteRT has no wider integer weights."
+            )
 
     @property
     def name(self) -> str:
-        """A name for a file: PTQ_w8_a8, QAT_W2A2_w2-2-2-2_a8."""
+        """A name for a file, another one for each setting: PTQ_w8_a8, QAT_W2A2_w2_a8_ranges50."""
         origin = self.source if self.source == PTQ else f"QAT_{self.source}"
-        return f"{origin}_w{_short(self.weights)}_a{_short(self.activations)}"
+        parts = [origin, f"w{_short(self.weights)}", f"a{_short(self.activations)}"]
+        if any(bits != self.image for bits in self.activations.values()):
+            parts.append(f"image{_short({'image': self.image})}")
+        if any(percent != 100 for percent in self.ranges.values()):
+            parts.append(f"ranges{_short(self.ranges)}")
+        if self.granularity != "channel-wise":
+            parts.append(self.granularity)
+        if self.weight_calibrator != "min_max":
+            parts.append(f"w-{self.weight_calibrator}")
+        if self.calibrator != "min_max" and {*self.activations.values(), self.image} != {None}:
+            parts.append(f"a-{self.calibrator}")
+        if self.source != PTQ and not self.trained_ranges:
+            parts.append("calibrated")
+        return "_".join(parts)
 
 
 def scheme(setting: Setting) -> QuantScheme:
@@ -219,7 +236,7 @@ def plan(simulator: Simulator, params: ModelParams) -> Plan:
                 partial(_converted, simulator, options),
             )
     narrow = any(p.bits < 8 for p in params.weights.values())
-    room = " Its weights take 8 bits each: LiteRT has no narrower ones here." if narrow else ""
+    room = " Its weights take 8 bits each in the file." if narrow else ""
     return Plan(
         f"full-integer int8, with these ranges written into the model.{room}",
         lambda _: qat_export.int8_file(pinned(simulator, params)),
@@ -259,7 +276,6 @@ def _with_float_activations(simulator: Simulator, params: ModelParams, spared: l
     widest = max(p.bits for p in params.weights.values())
     bits = next(bits for bits in (2, 4, 8) if bits >= widest)
     recipe = f"weight_only_wi{bits}_afp32"
-    assert recipe in recipes.RECIPES
     return Plan(
         f"weights only: {bits} bits each in the file, unpacked to floats when it runs.",
         lambda _: qat_export.low_bit_file(pinned(simulator, params), recipe),
@@ -403,6 +419,7 @@ class Lab:
         self.images, self.labels = images[order], labels[order]
         self._calibration = calibration
         self._baseline = _Bench(Simulator(model, calibration), self.images)
+        self._float = _Single(self._baseline.simulator)
         self._trained: tuple[str, _Bench] | None = None
         nothing = self._baseline.simulator.params(_NOTHING)
         outputs = self._baseline.run.outputs(nothing)
@@ -423,15 +440,15 @@ class Lab:
             metrics.accuracy(outputs, self.labels[: len(outputs)]),
             outputs.argmax(axis=1),
             bench.simulator.weight_bytes(params),
-            bench.sqnr(params),
+            bench.sqnr(params, len(outputs)),
         )
 
     def logits(
         self, setting: Setting, image: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Give what the float baseline and the setting's model answer to an image (28, 28, 1)."""
-        bench, base = self._bench(setting.source), self._baseline
-        before = base.single.logits(image, base.simulator.params(_NOTHING))
+        bench = self._bench(setting.source)
+        before = self._float.logits(image, self._baseline.simulator.params(_NOTHING))
         return before, bench.single.logits(image, bench.params(setting))
 
     def params(self, setting: Setting) -> ModelParams:
@@ -446,11 +463,16 @@ class Lab:
     def as_trained(self, setting: Setting) -> tuple[int, int]:
         """Count the tensors whose ranges are as trained, and all that are quantized."""
         trained, params = self._bench(setting.source).trained, self.params(setting)
-        pairs = [(params.weights, "weights"), (params.activations, "activations")]
-        quantized = sum(p is not None for found, _ in pairs for p in found.values())
+        quantized = [
+            (kind, name)
+            for kind in ("weights", "activations")
+            for name, chosen in getattr(params, kind).items()
+            if chosen is not None
+        ]
         if trained is None or not setting.trained_ranges:
-            return 0, quantized
-        return sum(len(_alike(found, getattr(trained, kind))) for found, kind in pairs), quantized
+            return 0, len(quantized)
+        same = [getattr(params, kind)[n] == getattr(trained, kind)[n] for kind, n in quantized]
+        return sum(same), len(quantized)
 
     def plan(self, setting: Setting) -> Plan:
         """Say what LiteRT has for a setting; see `plan`."""
@@ -507,11 +529,14 @@ class _Bench:
         """Choose the maps of a setting."""
         return model_params(self.simulator, setting, self.trained)
 
-    def sqnr(self, params: ModelParams) -> dict[str, float]:
-        """Compare what the layers read with the float values; the run has just used the maps."""
+    def sqnr(self, params: ModelParams, images: int) -> dict[str, float]:
+        """Compare what the layers read with the float values.
+
+        The run has just computed so many images with the maps; later rows are of an earlier call.
+        """
         found = {}
         for node in self.simulator.nodes:
-            reference, chosen = self._float[node.name], params.activations[node.name]
+            reference, chosen = self._float[node.name][:images], params.activations[node.name]
             values = self.run.values(node.name)[: len(reference)]
             values = values if chosen is None else fake_quantize(values, chosen)
             found[node.layer] = metrics.sqnr_db(reference, values)
@@ -528,7 +553,10 @@ class _Single:
     def __init__(self, simulator: Simulator) -> None:
         self._simulator, self._params = simulator, None
         self._model = rebuild(simulator.model, lambda node, x: _Rounding(node)(x))
-        self._compute = tf.function(lambda image: self._model(image, training=False))
+        # Traced here: called untraced, it makes TensorFlow warn from the fifth model on.
+        compute = tf.function(lambda image: self._model(image, training=False))
+        image = tf.TensorSpec((1, *simulator.model.input_shape[1:]), tf.float32)
+        self._compute = compute.get_concrete_function(image)
 
     def logits(self, image: NDArray[np.float32], params: ModelParams) -> NDArray[np.float32]:
         """Give the outputs for an image of the model's input shape, as shape (classes,)."""

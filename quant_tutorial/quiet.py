@@ -97,6 +97,19 @@ def all_output() -> Iterator[None]:
             raise
         finally:
             logging.disable(disabled)
+            _remove_handlers_of(held)
+
+
+def _remove_handlers_of(stream: object) -> None:
+    """Take off the log handlers that write to a stream, which is about to be closed.
+
+    A library's first `logging.warning(…)` gives the root logger one, with the stream of then.
+    """
+    named = (logging.getLogger(name) for name in list(logging.root.manager.loggerDict))
+    for logger in (logging.root, *named):
+        for handler in list(logger.handlers):
+            if getattr(handler, "stream", None) is stream:
+                logger.removeHandler(handler)
 
 
 def _flush() -> None:

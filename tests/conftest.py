@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,18 @@ _spec.loader.exec_module(architectures)
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path. A reader's machine may have none, and skips these tests; CI may not."""
+    path = shutil.which("chromium")
+    if path is None:
+        missing = "there is no `chromium` on the PATH, which this test drives"
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing}; in CI it has to be there", pytrace=False)
+        pytest.skip(missing)
+    return path
 
 
 @pytest.fixture(scope="session")

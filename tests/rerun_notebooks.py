@@ -2,13 +2,17 @@
 
 Each notebook runs in a fresh kernel and is written back with its outputs, in JupyterLab's format,
 without what would make the next diff unreadable: timestamps, widget state, random widget ids.
+Printed for each: how long it took, and the most memory that its kernel had.
 """
 
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbclient
@@ -19,8 +23,13 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-def rerun(path: Path) -> None:
-    """Execute a notebook in the folder it stands in, and write it back whole."""
+def rerun(path: Path) -> tuple[float, float]:
+    """Execute a notebook in the folder it stands in, and write it back whole.
+
+    Returns:
+        Seconds, and the largest memory of a process started from this one, in gigabytes.
+    """
+    start = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(
         notebook,
@@ -36,6 +45,9 @@ def rerun(path: Path) -> None:
         file.write(text)
     Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
+    unit = 1 if sys.platform == "darwin" else 1024
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return time.monotonic() - start, memory / 1e9
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
@@ -66,8 +78,11 @@ def main() -> None:
     # The kernel must be this Python's, whatever kernels the reader has installed elsewhere.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     for number, path in enumerate(paths, start=1):
-        print(f"[{number}/{len(paths)}] {path}", flush=True)
-        rerun(path.resolve())
+        print(f"[{number}/{len(paths)}] {path}", end=": ", flush=True)
+        # In a process of its own, which knows the memory of its children and not of all before.
+        with ProcessPoolExecutor(1) as process:
+            seconds, memory = process.submit(rerun, path.resolve()).result()
+        print(f"{seconds:.0f} s, {memory:.1f} GB", flush=True)
 
 
 if __name__ == "__main__":

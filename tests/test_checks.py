@@ -203,7 +203,14 @@ def test_an_unknown_exercise() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
-    [(12, "right."), (12.0, "right."), (12.5, "not yet"), (59, "one disturbed run"), (11, "not")],
+    [
+        (12, "right."),
+        (12.0, "right."),
+        (12.5, "not yet"),
+        (59, "one disturbed run"),
+        (13, "leave out the warm-up"),
+        (11, "not"),
+    ],
 )
 def test_reported_latency(capsys: pytest.CaptureFixture[str], answer: float, hint: str) -> None:
     assert hint in said(capsys, "09.1", answer)
@@ -243,7 +250,9 @@ def header(content: bytes, name: str, **changed: str) -> str:
     [
         ({}, "right."),
         ({"align": "__attribute__((aligned(16)))", "include": ""}, "right."),
+        ({"align": "_Alignas(16)", "include": ""}, "right."),
         ({"align": ""}, "must be aligned to 16 bytes"),
+        ({"align": "", "include": "/* alignas(16) */ // align(16)"}, "must be aligned to 16 bytes"),
         ({"align": "alignas(1)"}, "must be aligned to 16 bytes"),
         ({"values": "0, 1"}, "does not hold the 2 bytes"),
         ({"values": "0, 256"}, "'256', which is not a byte"),
@@ -295,6 +304,8 @@ def test_own_small_file(capsys: pytest.CaptureFixture[str], files: dict[str, byt
     recipe = "weight_only_wi2_afp32"
     trained = qat_training.load_trained("W2A8")
     assert "right." in said(capsys, "10.2", qat_export.low_bit_file(trained, recipe))
+    narrow = qat_export.low_bit_file(qat_training.load_trained("W2A2"), recipe)
+    assert "what activations were they trained with?" in said(capsys, "10.2", narrow)
     plain = recipes.quantize(recipes.export_litert(models.load_baseline()), recipe)
     assert "whose weights are they" in said(capsys, "10.2", plain)
     assert "and 9,000 fit" in said(capsys, "10.2", files["int8, int8 input"])

@@ -9,7 +9,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
-from quant_tutorial import affine, integer, mnist, tflite
+from quant_tutorial import affine, integer, mnist, models, tflite
 from quant_tutorial.integer import INT32_MAX, INT32_MIN
 
 import flatbuffers
@@ -721,10 +721,9 @@ class TestModelsAsLiteRT:
         np.testing.assert_array_equal(integer.run(model, images), values[model.output])
         np.testing.assert_array_equal(values[model.input], images)
 
-    def test_the_count_of_logits_that_two_roundings_would_change(
-        self, contents: dict[str, bytes], data: mnist.Mnist
-    ) -> None:
-        model = integer.load(contents["baseline"])
+    def test_the_count_of_logits_that_two_roundings_would_change(self, data: mnist.Mnist) -> None:
+        # In the file that ships: the converter's ranges depend on the processor.
+        model = integer.load(models.load_int8_baseline())
         images = pixels(data)
         values = integer.run_all(model, images)
         last = model.ops[-1]

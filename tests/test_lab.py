@@ -50,8 +50,26 @@ def test_a_setting_gives_every_layer_its_entry() -> None:
     assert setting.activations == dict.fromkeys(LAYERS, 6)
     assert setting.ranges == {"conv1": 50, "conv2": 100, "conv3": 100, "logits": 100}
     assert setting == Setting(setting.weights, setting.activations, 8, setting.ranges)
-    assert setting.name == "PTQ_w8-4-8-float_a6"
+    with pytest.raises(TypeError):
+        PRESETS["8-bit deploy"].weights["conv1"] = 2
+
+
+def test_every_setting_has_a_name_of_its_own() -> None:
+    mixed = Setting(weights={"conv2": 4, "logits": None}, activations=6, ranges={"conv1": 50})
+    assert mixed.name == "PTQ_w8-4-8-float_a6_image8_ranges50-100-100-100"
     assert Setting(2, None, None, source="W2A8").name == "QAT_W2A8_w2_afloat"
+    others = [
+        {"image": 4},
+        {"ranges": 50},
+        {"granularity": "layer-wise"},
+        {"weight_calibrator": "mse"},
+        {"calibrator": "mse"},
+        {"source": "W8A8"},
+        {"source": "W8A8", "trained_ranges": False},
+    ]
+    names = {Setting(**given).name for given in others}
+    assert len(names | {"PTQ_w8_a8"}) == len(others) + 1
+    assert Setting().name == "PTQ_w8_a8"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +82,10 @@ def test_a_setting_gives_every_layer_its_entry() -> None:
         ({"weights": 1}, "bits must be from 2 to 16, or None for float; got 1"),
         ({"activations": 17}, "bits must be from 2 to 16"),
         ({"image": 0}, "bits must be from 2 to 16"),
+        ({"weights": "8"}, "bits must be from 2 to 16"),
+        ({"weights": [8, 8, 8, 8]}, "bits must be from 2 to 16"),
         ({"ranges": {"conv2": 0}}, "ranges must be positive percentages, got 0 for conv2"),
+        ({"ranges": "50"}, "ranges must be positive percentages, got '50' for conv1"),
         ({"granularity": "row-wise"}, "granularity must be one of"),
         ({"weight_calibrator": "entropy"}, "weight_calibrator must be min_max or mse"),
         ({"calibrator": "luck"}, "calibrator must be one of"),
@@ -126,6 +147,8 @@ def test_trained_ranges_go_with_trained_bits(lab: Lab) -> None:
     assert lab.as_trained(Setting(2, None, None, source="W2A2")) == (4, 4)
     assert lab.as_trained(Setting(2, 2, source="W2A2", trained_ranges=False)) == (0, 9)
     assert lab.as_trained(Setting()) == (0, 9)
+    half = {"conv1": 50, "conv2": 50}
+    assert lab.as_trained(Setting(2, 2, ranges=half, source="W2A2")) == (7, 9)
     own = lab.params(Setting(2, 2, source="W2A2", trained_ranges=False))
     assert own.activations["relu3"] != trained.activations["relu3"]
 
@@ -173,6 +196,9 @@ def test_fewer_images(lab: Lab) -> None:
     some, every = (lab.measure(Setting(4, 4), count) for count in (500, None))
     np.testing.assert_array_equal(some.answers, every.answers[:500])
     assert some.sqnr == every.sqnr
+    few = lab.measure(Setting(2, 2), 100)
+    lab.measure(Setting(8, 8))  # leaves its own values behind
+    assert lab.measure(Setting(2, 2), 100).sqnr == few.sqnr
 
 
 def test_trained_models_answer_as_they_do_in_keras(lab: Lab) -> None:
@@ -634,23 +660,24 @@ class TestExport:
         explorer.show(PRESETS["4-bit weights"])
         assert "As a LiteRT file: weights only: 4 bits each" in explorer._note.value
         explorer.export.click()
-        path = explorer._folder / "lab_PTQ_w4_afloat.tflite"
+        path = explorer._folder / "lab_PTQ_w4_afloat_w-mse.tflite"
         content = path.read_bytes()
-        said = explorer._note.value
-        assert f"lab_PTQ_w4_afloat.tflite</b>, {len(content):,} bytes" in said
+        said = explorer._result.value
+        assert f"lab_PTQ_w4_afloat_w-mse.tflite</b>, {len(content):,} bytes" in said
         right = tflite.evaluate(content, lab.images, lab.labels).accuracy
         assert f"LiteRT reads {right:.1%} of {IMAGES:,} images right" in said
         data = re.search(r"href='data:application/octet-stream;base64,([^']+)'", said)[1]
         assert base64.b64decode(data) == content
         assert not explorer.export.disabled
         explorer.weights["conv1"].source.value = 5
-        assert "bytes" not in explorer._note.value
+        assert explorer._result.value == ""
 
     def test_no_file(self, explorer: QuantizationLab) -> None:
         explorer.show(Setting(4, 4))
         assert "No LiteRT file. The activations of conv1 have 4 bits" in explorer._note.value
         explorer.export.click()
-        assert "<b>Not exported.</b> The activations of conv1 have 4" in explorer._note.value
+        assert "<b>Not exported.</b> The activations of conv1 have 4" in explorer._result.value
+        assert not explorer.export.disabled
 
     def test_an_error_is_shown(
         self, explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
@@ -660,8 +687,8 @@ class TestExport:
 
         monkeypatch.setattr(explorer._lab, "export", broken)
         explorer.export.click()
-        assert "role='alert'" in explorer._note.value
-        assert "OSError: the disk is &lt;full&gt;" in explorer._note.value
+        assert "role='alert'" in explorer._result.value
+        assert "OSError: the disk is &lt;full&gt;" in explorer._result.value
         assert not explorer.export.disabled
 
 
@@ -676,6 +703,11 @@ def test_a_missing_model_is_told_about(
     assert "The trained model W5A5 is missing" in explorer.text
     assert "role='alert'" in explorer._sentence.value
     assert not explorer._status.value
+    assert not explorer._note.value
+    explorer.export.click()
+    assert "The trained model W5A5 is missing" in explorer._result.value
+    explorer.canvas.clear()
+    assert "The trained model W5A5 is missing" in explorer.text
     explorer.source.value = "float baseline (PTQ)"
     picture(explorer)
 

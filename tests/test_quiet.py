@@ -120,6 +120,15 @@ def test_another_keras_backend_is_named() -> None:
     assert "Keras runs on 'jax' here: restart the kernel" in result.stderr
 
 
+def test_a_log_handler_made_in_a_silenced_block_goes_with_it() -> None:
+    code = (
+        "import logging; from quant_tutorial import quiet\n"
+        "with quiet.all_output():\n    logging.warning('inside')\n"
+        "assert not logging.root.handlers\nlogging.getLogger('other').warning('outside')"
+    )
+    assert run(code).stderr == "outside\n"
+
+
 def test_tensorflows_log_lines_outlive_a_silenced_block() -> None:
     # Its handler is made at the first line, and would keep the stream of the block.
     code = (

@@ -4,7 +4,6 @@ import ast
 import importlib
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ SCRIPTS = ROOT / ".site"
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 NOTEBOOKS = [*LESSONS, *SOLUTIONS]
+TEACHING = ROOT / "notebooks" / "teaching.md"
 FRAMES = 3
 
 
@@ -77,16 +77,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; as in tests/browser it may be missing, except in CI."""
-    path = shutil.which("chromium")
-    if path is None:
-        missing = "there is no `chromium` on the PATH"
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing}; in CI it has to be there", pytrace=False)
-        pytest.skip(missing)
+def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path)
+        started = playwright.chromium.launch(executable_path=chromium)
         yield started
         started.close()
 
@@ -142,7 +135,8 @@ class TestPages:
         listed = [(here.parent / a["href"].split("#")[0]).resolve() for a in links]
         # The entry of the page itself has no other address than "#".
         listed = [here if target == here.parent else target for target in listed]
-        assert listed == [site / "index.html", *(page_of(site, other) for other in NOTEBOOKS)]
+        pages = [page_of(site, other) for other in [*NOTEBOOKS, TEACHING]]
+        assert listed == [site / "index.html", *pages]
 
     @every_notebook
     def test_every_picture_says_what_it_shows(self, site: Path, path: Path) -> None:
@@ -262,8 +256,8 @@ class TestExplorers:
 
     def test_nothing_jumps(self, site: Path, page: Page) -> None:
         page.goto(page_of(site, WITH_EXPLORER[1]).as_uri())
-        figure = page.locator("figure.explorer")
-        page.locator("figure.explorer input[type=range]").first.focus()
+        figure = page.locator("figure.explorer").first
+        figure.locator("input[type=range]").first.focus()
         heights = set()
         for key in ["Home", *["ArrowRight"] * 5]:
             page.keyboard.press(key)
@@ -327,17 +321,18 @@ class TestInTheBrowser:
     def test_no_page_is_wider_than_a_phone(self, site: Path, browser: Browser) -> None:
         context = browser.new_context(viewport={"width": 390, "height": 844})
         opened = context.new_page()
-        for path in [site / "index.html", *(page_of(site, path) for path in NOTEBOOKS)]:
+        for path in [site / "index.html", *(page_of(site, p) for p in [*NOTEBOOKS, TEACHING])]:
             opened.goto(path.as_uri())
             width = opened.evaluate("document.documentElement.scrollWidth")
             assert width <= 390, path.name
         context.close()
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize(("scheme", "width"), [("light", 1300), ("dark", 1300), ("light", 390)])
     def test_no_serious_accessibility_violation_in_an_explorer(
-        self, site: Path, browser: Browser, scheme: str
+        self, site: Path, browser: Browser, scheme: str, width: int
     ) -> None:
-        context = browser.new_context(color_scheme=scheme)
+        viewport = {"width": width, "height": 900}
+        context = browser.new_context(color_scheme=scheme, viewport=viewport)
         opened = context.new_page()
         for path in WITH_EXPLORER:
             opened.goto(page_of(site, path).as_uri())

@@ -24,8 +24,8 @@ function control(axis, id, show) {
     input = document.createElement("input");
     Object.assign(input, { type: "range", min: 0, max: axis.texts.length - 1, step: 1 });
     input.value = axis.start;
-    const value = document.createElement("output");
-    value.htmlFor = id;
+    const value = document.createElement("span"); // an <output> would be said once more
+    value.className = "explorer-value";
     row.append(label, input, value);
     position = () => input.valueAsNumber;
     const say = () => {
@@ -86,9 +86,18 @@ document.querySelectorAll("figure.explorer").forEach((figure, number) => {
   });
   figure.prepend(panel);
   // Room for the longest sentence, so that what stands below does not move.
-  const now = caption.textContent;
-  caption.textContent = sentences.reduce((a, b) => (b.length > a.length ? b : a));
-  caption.style.minHeight = `${caption.offsetHeight + 1}px`;
-  caption.textContent = now;
+  const longest = sentences.reduce((a, b) => (b.length > a.length ? b : a));
+  let width;
+  const makeRoom = () => {
+    if (caption.offsetWidth === width) return;
+    width = caption.offsetWidth;
+    const now = caption.textContent;
+    caption.style.minHeight = "";
+    caption.textContent = longest;
+    caption.style.minHeight = `${caption.offsetHeight + 1}px`;
+    caption.textContent = now;
+  };
+  makeRoom();
+  window.addEventListener("resize", makeRoom);
   caption.setAttribute("aria-live", "polite");
 });

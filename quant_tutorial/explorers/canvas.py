@@ -138,7 +138,7 @@ class DigitCanvas(anywidget.AnyWidget):
     };
     const HINT = "Draw with mouse, pen or finger. With keys: arrows move the ring (Home, End, " +
       "Page Up and Page Down: diagonally), Space or Enter puts the pen down and lifts it, " +
-      "Escape or Delete clears.";
+      "Delete clears.";
 
     function make(tag, attributes, ...children) {
       const element = document.createElement(tag);
@@ -287,7 +287,10 @@ class DigitCanvas(anywidget.AnyWidget):
         pen = { x: Math.min(Math.max(pen.x, 0), fine), y: Math.min(Math.max(pen.y, 0), fine) };
       }
       function press(event) {
-        if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+        if (event.ctrlKey || event.metaKey || event.altKey) return;
+        // JupyterLab would take a letter for a command: X cuts the cell that the canvas stands in.
+        event.stopPropagation();
+        if (event.shiftKey) return;
         const { key } = event;
         if (key in ARROWS) {
           if (pointer !== null) return stop(event);
@@ -302,7 +305,9 @@ class DigitCanvas(anywidget.AnyWidget):
           if (event.repeat || pointer !== null) return stop(event);
           if (keyDown) liftKey();
           else { keyDown = true; start(pen); }
-        } else if (key === "Escape" || key === "Delete" || key === "Backspace") {
+        } else if (key === "Escape") {
+          liftKey();
+        } else if (key === "Delete" || key === "Backspace") {
           clear();
           showRing();
           return stop(event);

@@ -16,6 +16,8 @@ import traitlets
 _LABEL = widgets.Layout(width="10.5em", display="flex", justify_content="flex-end")
 _SLIDER = widgets.Layout(width="26em")
 _FIELD = widgets.Layout(width="6em")
+# The class of what a screen reader is to say whenever it changes; HandleNames sees to it.
+SPOKEN = "quant-spoken"
 _OPTION = {"width": "auto", "margin": "2px 1.5em 2px 2px"}
 
 
@@ -123,6 +125,8 @@ class HandleNames(anywidget.AnyWidget):
     ipywidgets' handles carry no name for a screen reader to say. `names` maps the CSS class of a
     slider to the names of its handles; the number fields of the same row get them as well.
 
+    What has the class `SPOKEN` becomes a live region: its changes are said.
+
     It also leaves a dropdown its keys. JupyterLab would take them for its commands: an arrow would
     go to another cell, and a letter, typed to choose an option, insert a cell or cut one.
     """
@@ -140,6 +144,9 @@ class HandleNames(anywidget.AnyWidget):
             group.forEach((element, i) => element.setAttribute("aria-label", texts[i]));
         }
       }
+      // On the element that stays: one that comes together with its text is often not announced.
+      for (const spoken of root.querySelectorAll(".quant-spoken:not([role])"))
+        spoken.setAttribute("role", "status");
     }
     function keep(event) {
       if (event.target.matches("select") && !event.ctrlKey && !event.metaKey)

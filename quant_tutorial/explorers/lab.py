@@ -89,7 +89,9 @@ class QuantizationLab(Explorer):
         self.presets = {name: _button(name) for name in PRESETS}
         self.flipped = _button("Load a flipped image")
         self.export = _button("Export this", "primary")
-        self._note, self._status = widgets.HTML(), widgets.HTML()
+        self._note, self._result, self._status = (widgets.HTML() for _ in range(3))
+        for spoken in (self._result, self._status):
+            spoken.add_class(controls.SPOKEN)
         self._flips: list[int] = []
         self._next_flip = 0
         self._grey_out()
@@ -194,12 +196,13 @@ class QuantizationLab(Explorer):
             _line(self.granularity, self.weight_calibrator, self.calibrator),
         ]
         export = widgets.HBox([self.export, self._note], layout={"align_items": "baseline"})
-        left = widgets.VBox([*rows, *boxes, *menus, export], layout={"width": "58em"})
+        below = [export, self._result]
+        left = widgets.VBox([*rows, *boxes, *menus, *below], layout={"width": "58em"})
         right = widgets.VBox(
             [_head("Draw a digit", "100%"), self.canvas, self.flipped], layout={"width": "18.5em"}
         )
         presets = _line(_head("Presets:", "5em"), *self.presets.values(), self._status)
-        return widgets.VBox([presets, widgets.HBox([left, right])])
+        return widgets.VBox([presets, _line(left, right, align="flex-start")])
 
     def _grey_out(self) -> None:
         """Disable what has no effect at present."""
@@ -218,7 +221,15 @@ class QuantizationLab(Explorer):
     # --- What a change shows ---
 
     def _estimate(self) -> str:
-        setting = self.setting
+        self._measured = ""
+        try:
+            return self._estimated(self.setting)
+        except Exception:
+            # Nothing of an earlier setting stands beside the error.
+            self._note.value = self._result.value = ""
+            raise
+
+    def _estimated(self, setting: Setting) -> str:
         if not self._lab.is_ready(setting.source):
             self._status.value = f"Loading the model trained at {setting.source} …"
         try:
@@ -301,6 +312,8 @@ class QuantizationLab(Explorer):
             self._drawing_due = loop.call_later(_REST, self._show, self._redraw)
 
     def _redraw(self) -> str:
+        if not self._measured:  # the last result was an error, and stays one or is mended
+            return self._estimate()
         self._drawn = self._look_at_drawing(self.setting)
         return f"{self._measured} {self._drawn}"
 
@@ -312,19 +325,20 @@ class QuantizationLab(Explorer):
     # --- The file ---
 
     def _show_plan(self, setting: Setting) -> None:
+        self._result.value = ""
         plan = self._lab.plan(setting)
         begin = "No LiteRT file. " if plan.make is None else "As a LiteRT file: "
-        self._say(html.escape(begin + plan.reason))
+        self._note.value = _paragraph(html.escape(begin + plan.reason))
 
     def _export(self) -> None:
         setting = self.setting
-        plan = self._lab.plan(setting)
-        if plan.make is None:
-            self._say(f"<b>Not exported.</b> {html.escape(plan.reason)}")
-            return
         self._say("Converting, and measuring the file with LiteRT …")
         self.export.disabled = True
         try:
+            plan = self._lab.plan(setting)
+            if plan.make is None:
+                self._say(f"<b>Not exported.</b> {html.escape(plan.reason)}")
+                return
             done = self._lab.export(setting, self._folder)
         except Exception:
             trace = html.escape(traceback.format_exc())
@@ -336,18 +350,19 @@ class QuantizationLab(Explorer):
                 f"href='data:application/octet-stream;base64,{data}'>Download it</a>"
             )
             self._say(
-                f"<b>{html.escape(str(done.path))}</b>, {len(done.content):,} bytes: "
-                f"{html.escape(plan.reason)} LiteRT reads {done.accuracy:.1%} of "
-                f"{len(self._lab.labels):,} images right; {done.agreement:.2%} of its answers are "
-                f"those of the simulation. {link}."
+                f"<b>{html.escape(str(done.path))}</b>, {len(done.content):,} bytes. "
+                f"LiteRT reads {done.accuracy:.1%} of {len(self._lab.labels):,} images right; "
+                f"{done.agreement:.2%} of its answers are those of the simulation. {link}."
             )
         finally:
             self.export.disabled = False
 
     def _say(self, text: str) -> None:
-        self._note.value = (
-            f"<div role='status' style='max-width: 48em; line-height: 1.5'>{text}</div>"
-        )
+        self._result.value = _paragraph(text)
+
+
+def _paragraph(text: str) -> str:
+    return f"<div style='max-width: 48em; line-height: 1.5'>{text}</div>"
 
 
 def _slider(label: str, low: int, high: int, step: int = 1) -> Control:
@@ -377,8 +392,8 @@ def _head(text: str, width: str, *, right: bool = False) -> widgets.Label:
     return widgets.Label(text, layout=layout)
 
 
-def _line(*parts: widgets.Widget) -> widgets.HBox:
-    return widgets.HBox(list(parts), layout={"flex_flow": "row wrap", "align_items": "center"})
+def _line(*parts: widgets.Widget, align: str = "center") -> widgets.HBox:
+    return widgets.HBox(list(parts), layout={"flex_flow": "row wrap", "align_items": align})
 
 
 def _button(text: str, style: str = "") -> widgets.Button:

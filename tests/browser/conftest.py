@@ -27,17 +27,6 @@ _MEDIANS = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    path = shutil.which("chromium")
-    if path is None:
-        missing = "there is no `chromium` on the PATH for tests/browser to drive"
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing}; in CI it has to be there", pytrace=False)
-        pytest.skip(missing)
-    return path
-
-
-@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[BrowserContext]:
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium)
