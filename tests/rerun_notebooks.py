@@ -37,6 +37,7 @@ def rerun(path: Path) -> tuple[float, float]:
         kernel_name="python3",
         store_widget_state=False,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
     clean(notebook)
