@@ -290,10 +290,12 @@ def describe_flips(before: NDArray[np.integer], after: NDArray[np.integer]) -> s
 def describe_points(share: float, other: float) -> str:
     """Write how many percentage points a share (0 to 1) is above another, to one decimal.
 
-    It is the difference of the two as they are written, to one decimal each.
+    From a tenth on it is the difference of the two as they are written, to one decimal each.
     """
+    if abs(share - other) < 0.001:
+        return "less than 0.1"
     points = round(100 * share, 1) - round(100 * other, 1)
-    return "±0.0" if abs(points) < 0.05 else f"{points:+.1f}".replace("-", "−")
+    return f"{points:+.1f}".replace("-", "−")
 
 
 def _one_digit(count: int) -> int:

@@ -287,7 +287,7 @@ class TestPostTrainingExplorer:
         explorer.input.value = 8  # whose 256 levels are those of the pixels
         for box in explorer.layers.values():
             box.value = False
-        assert "±0.0 points from float" in explorer.text
+        assert "less than 0.1 points from float" in explorer.text
         assert "No image is answered differently" in explorer.text
 
     def test_first_an_estimate_that_holds_the_result(self, explorer: PostTrainingExplorer) -> None:

@@ -83,7 +83,12 @@ def test_flips() -> None:
 
 def test_points() -> None:
     pairs = ((0.9946, 0.9947), (0.9942, 0.9946), (0.986, 0.9946), (0.5, 0.4))
-    assert [plotting.describe_points(*pair) for pair in pairs] == ["±0.0", "−0.1", "−0.9", "+10.0"]
+    assert [plotting.describe_points(*pair) for pair in pairs] == [
+        "less than 0.1",
+        "less than 0.1",
+        "−0.9",
+        "+10.0",
+    ]
 
 
 def test_post_training_figure() -> None:
