@@ -137,3 +137,19 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
             f"Two arrays of the same shape are needed, got {first.shape} and {second.shape}."
         )
     return first, second
+
+
+def sign_test(heads: int, tosses: int) -> float:
+    """Give the probability that so many coins fall at least as lopsidedly (lesson 09).
+
+    Two models that read the same images differ by more than luck where it is small: `tosses` images
+    that only one of them gets right, `heads` of them the first. Two-sided and exact.
+
+    Raises:
+        ValueError: when `heads` is not from 0 to `tosses`.
+    """
+    if not 0 <= heads <= tosses:
+        raise ValueError(f"heads must be from 0 to tosses = {tosses}, got {heads}.")
+    fewer = int(min(heads, tosses - heads))
+    ways = sum(math.comb(int(tosses), count) for count in range(fewer + 1))
+    return min(1.0, 2 * ways / 2 ** int(tosses))

@@ -6,6 +6,7 @@ from quant_tutorial import metrics
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 
 def test_mse() -> None:
@@ -85,3 +86,12 @@ def test_confusion_against_tensorflow() -> None:
     assert metrics.confusion(predictions.astype(np.uint8), labels.astype(np.uint8)).sum() == 500
     with pytest.raises(ValueError, match="from 0 to 4, got 9"):
         metrics.confusion(predictions, labels, classes=5)
+
+
+@pytest.mark.parametrize("tosses", [0, 1, 2, 7, 31, 200])
+def test_sign_test_against_scipy(tosses: int) -> None:
+    for heads in range(tosses + 1):
+        right = binomtest(heads, tosses).pvalue if tosses else 1.0
+        assert metrics.sign_test(np.int64(heads), np.int64(tosses)) == pytest.approx(right)
+    with pytest.raises(ValueError, match="heads must be from 0 to tosses"):
+        metrics.sign_test(tosses + 1, tosses)
