@@ -263,7 +263,7 @@ class TestRecurrentLayers:
         images = np.random.default_rng(0).random((5, 6, 3), np.float32)
         loop = self.model(keras, keras.layers.GRU(2, name="memory"))
         assert "WHILE" in tflite.inspect(tflite.convert(loop, "dynamic")).op_types
-        # Of an unrolled GRU the converter leaves a SPLIT in float now and then, with the same weights.
+        # Of an unrolled GRU the converter leaves a SPLIT in float now and then.
         unrolled = self.model(keras, keras.layers.SimpleRNN(2, name="memory", unroll=True))
         content = tflite.convert(unrolled, "int8", calibration=images)
         assert tflite.inspect(content).integer_only
