@@ -15,6 +15,7 @@ from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.explorers.canvas import DigitCanvas
 from quant_tutorial.explorers.controls import Control
+from quant_tutorial.explorers.post_training import PICTURES, show_changes
 from quant_tutorial.lab import (
     HIGH_PERCENT,
     LAYERS,
@@ -28,15 +29,13 @@ from quant_tutorial.lab import (
     Reading,
     Setting,
 )
-from quant_tutorial.metrics import accuracy_interval, confusion
+from quant_tutorial.metrics import accuracy_interval
 from quant_tutorial.plotting import describe_points
 from quant_tutorial.plotting_lab import LabFigure
 from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
 
 import ipywidgets as widgets
-import numpy as np
 
-_PICTURES = 12
 _REST = 0.03  # seconds without a further stroke before the drawing is looked at
 _STEP = 5  # percent
 _BASELINE = "float baseline (PTQ)"
@@ -254,11 +253,7 @@ class QuantizationLab(Explorer):
         self._plot.update(reading.accuracy, reading.weight_bytes)
         self._show_layers(setting, reading)
         before, after, labels = lab.float_answers, reading.answers, lab.labels
-        flips = np.flatnonzero(after != before)
-        shown = flips[:_PICTURES]
-        told = [(labels[i], before[i], after[i]) for i in shown]
-        change = confusion(after, labels) - confusion(before, labels)
-        self._plot.show_changes(change, lab.images[shown], told, len(flips))
+        flips = show_changes(self._plot, before, after, labels, lab.images)
         self._flips, self._next_flip = flips.tolist(), 0
         self.flipped.disabled = not self._flips
         self._measured = (
@@ -320,7 +315,7 @@ class QuantizationLab(Explorer):
     def _show_flip(self) -> None:
         if self._flips:
             self.canvas.show(self._lab.images[self._flips[self._next_flip]])
-            self._next_flip = (self._next_flip + 1) % min(len(self._flips), _PICTURES)
+            self._next_flip = (self._next_flip + 1) % min(len(self._flips), PICTURES)
 
     # --- The file ---
 

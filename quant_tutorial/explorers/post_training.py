@@ -15,7 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SAMPLE = 1000  # images of the first estimate
-_PICTURES = 12
+PICTURES = 12  # of images that are answered otherwise
+
+
+def show_changes(
+    plot: PostTrainingFigure,
+    before: NDArray[np.integer],
+    after: NDArray[np.integer],
+    labels: NDArray[np.integer],
+    images: NDArray[np.float32],
+) -> NDArray[np.intp]:
+    """Show how the answers of two models differ; give the places of those that do (lesson 05).
+
+    Args:
+        plot: What shows it.
+        before: Answers of the float model, shape (n,).
+        after: Those of the quantized one, shape (n,).
+        labels: The true digits, shape (n,).
+        images: The images, shape (n, 28, 28, 1).
+    """
+    flips = np.flatnonzero(after != before)
+    shown = flips[:PICTURES]
+    told = [(labels[i], before[i], after[i]) for i in shown]
+    change = confusion(after, labels) - confusion(before, labels)
+    plot.show_changes(change, images[shown], told, len(flips))
+    return flips
 
 
 class PostTrainingExplorer(Explorer):
@@ -88,11 +112,7 @@ class PostTrainingExplorer(Explorer):
         points = describe_points(right, self._accuracy)
         self._plot.update(right, size)
         answers = outputs.argmax(axis=1)
-        change = confusion(answers, self._labels) - confusion(self._answers, self._labels)
-        flips = np.flatnonzero(answers != self._answers)
-        shown = flips[:_PICTURES]
-        told = [(self._labels[i], self._answers[i], answers[i]) for i in shown]
-        self._plot.show_changes(change, self._images[shown], told, len(flips))
+        show_changes(self._plot, self._answers, answers, self._labels, self._images)
         return (
             f"{self._said()} {right:.1%} of {len(self._images):,} images right, "
             f"{points} points from float; weights of {size:,} bytes. "

@@ -7,6 +7,7 @@ Fixtures last for one module: while Playwright runs, asyncio takes its loop for 
 and other tests could start none.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -36,6 +37,47 @@ def browser(chromium: str) -> Iterator[BrowserContext]:
             started.close()
 
 
+@contextlib.contextmanager
+def _running(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen]:
+    """Run a Jupyter server in a folder, which has its settings and its log; end it afterwards."""
+    places = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
+    own = {name: str(folder / place) for name, place in places.items()}
+    # This Python's kernel, whatever others are installed.
+    own["JUPYTER_PREFER_ENV_PATH"] = "1"
+    with (folder / "log.txt").open("wb") as log:
+        # In a session of its own: Ctrl+C is for pytest, which then ends the server.
+        server = subprocess.Popen(
+            command,
+            env={**os.environ, **own, **environment},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield server
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def running() -> Callable[..., contextlib.AbstractContextManager[subprocess.Popen]]:
+    """What runs a server: `with running(command, folder, environment)`."""
+    return _running
+
+
 @pytest.fixture(scope="module")
 def jupyterlab(
     chromium: str, tmp_path_factory: pytest.TempPathFactory
@@ -47,18 +89,9 @@ def jupyterlab(
     notices = folder / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     notices.parent.mkdir(parents=True)
     notices.write_text(NOTICES)
-    own = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "IPYTHONDIR": "ipython",
-    }
     environment = {
-        **os.environ,
-        **{name: str(folder / place) for name, place in own.items()},
-        "JUPYTER_PREFER_ENV_PATH": "1",  # this Python's kernel, whatever others are installed
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
     }
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
@@ -68,14 +101,8 @@ def jupyterlab(
         "--LabApp.expose_app_in_browser=True",
         "--LabApp.extension_manager=readonly",  # the other one asks PyPI
     ]
-    log = folder / "log.txt"
-    with log.open("wb") as file:
-        # In a session of its own: Ctrl+C is for pytest, which then ends the server.
-        server = subprocess.Popen(
-            command, env=environment, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
-        at = _started(server, folder / "runtime", log)
+    with _running(command, folder, environment) as server:
+        at = _started(server, folder / "runtime", folder / "log.txt")
 
         def address(path: str) -> str:
             # A workspace for each notebook: JupyterLab opens all that its workspace had open.
@@ -83,13 +110,6 @@ def jupyterlab(
             return f"{at['url']}lab/workspaces/{workspace}/tree/{path}?token={at['token']}"
 
         yield address
-    finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
 
 
 def _started(server: subprocess.Popen, runtime: Path, log: Path) -> dict[str, Any]:

@@ -4,10 +4,10 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -18,38 +18,19 @@ STARTING, ANSWER = 240_000, 30_000  # milliseconds: until the app stands, until 
 
 
 @pytest.fixture(scope="module")
-def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def server(
+    chromium: str, running: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
     """The app on a copy of the notebook: its address and its folder."""
     folder = tmp_path_factory.mktemp("app")
     notebook = shutil.copy(ROOT / "notebooks" / "10_quantization_lab.ipynb", folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "JUPYTER_CONFIG_PATH": str(ROOT / ".make"),
-        "JUPYTER_PATH": str(ROOT / ".make"),
-        "JUPYTER_CONFIG_DIR": str(folder / "config"),
-        "JUPYTER_DATA_DIR": str(folder / "data"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-        "IPYTHONDIR": str(folder / "ipython"),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-    }
+    environment = dict.fromkeys(("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"), str(ROOT / ".make"))
     command = [sys.executable, "-m", "voila", notebook, "--no-browser", f"--port={port}"]
-    log = folder / "log.txt"
-    with log.open("wb") as file:
-        app = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
+    with running(command, folder, environment):
         yield f"http://127.0.0.1:{port}/", folder
-    finally:
-        app.terminate()
-        try:
-            app.wait(30)
-        except subprocess.TimeoutExpired:
-            app.kill()
-            app.wait()
 
 
 @pytest.fixture(scope="module")
