@@ -11,8 +11,9 @@ lab: venv
 	$(BIN)/jupyter lab $(ROOT_FLAG) notebooks/00_start_here.ipynb $(ARGS)
 
 # Lesson 10's dashboard alone, as an app in the browser (ARGS=--no-browser only says where).
+APP := quant_tutorial/web/app
 app: venv
-	JUPYTER_CONFIG_PATH=.make JUPYTER_PATH=.make $(BIN)/voila notebooks/10_quantization_lab.ipynb $(ARGS)
+	JUPYTER_CONFIG_PATH=$(APP) JUPYTER_PATH=$(APP) $(BIN)/voila notebooks/10_quantization_lab.ipynb $(ARGS)
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)
@@ -26,24 +27,68 @@ notebooks: venv
 
 # Train the float baseline again, from its seed, and write its weights and figures into the package.
 baseline: venv
-	$(BIN)/python -m quant_tutorial.models
+	$(BIN)/python -m quant_tutorial.training
 
 # Train the quantized models of lesson 08 (about half an hour); what is there already stays.
 qat: venv
-	$(BIN)/python -m quant_tutorial.qat_training
+	$(BIN)/python -m quant_tutorial.qat.training
 
 # The web edition, to be read without a kernel: static pages in build/site.
 site: venv
-	$(BIN)/python .site/build.py $(ARGS)
+	$(BIN)/python -m quant_tutorial.web.build $(ARGS)
 
 format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/deno fmt --quiet --config .deno.json
 
 # After a change of the ranges in pyproject.toml: new exact pins for every supported Python and system.
 lock: venv
 	$(BIN)/uv pip compile pyproject.toml --extra test --extra site --universal --generate-hashes \
 	    --no-header --no-annotate --quiet $(ARGS) --output-file requirements.lock
 
-venv:
-	@MAKE_GOAL="$(firstword $(MAKECMDGOALS))" $(PYTHON) .make/environment.py
+# --- The environment ---------------------------------------------------------------------------------
+
+# The stamp is put down when all is installed. Its name stands for the Python and for the folder: for
+# another one of either, .venv is made anew, as it is after an attempt that did not come to its end.
+WHICH := import sys, zlib; print(zlib.crc32((sys.version + sys.argv[1]).encode("utf-8")) & 0xffffffff)
+STAMP := .venv/installed-$(shell $(PYTHON) -c '$(WHICH)' '$(CURDIR)')
+# Debian and Ubuntu may ship a Python that cannot put pip into a new environment; its own pip can fill it.
+NO_PIP = $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo --without-pip)
+PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
+LAB_SETTINGS := .venv/share/jupyter/lab/settings/overrides.json
+
+# Written for any Python, so that one that is too old or too new gets a clear sentence.
+define CHECK_PYTHON
+import re, sys
+bounds = re.search('requires-python = ">=([0-9.]+),<([0-9.]+)"', open("pyproject.toml").read())
+low, high = [tuple(int(part) for part in bound.split(".")) for bound in bounds.groups()]
+if not low <= tuple(sys.version_info[:2]) < high:
+    last = (high[0], high[1] - 1)
+    sys.exit(
+        "This is Python %d.%d, which is too %s: TensorFlow needs Python %d.%d to %d.%d.\n"
+        "Install one of these and name it, for example: make %s PYTHON=python%d.%d"
+        % (
+            tuple(sys.version_info[:2])
+            + ("old" if tuple(sys.version_info[:2]) < low else "new",)
+            + low + last + (sys.argv[1],) + last
+        )
+    )
+endef
+export CHECK_PYTHON
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock Makefile
+	@$(PYTHON) -c "$$CHECK_PYTHON" $(firstword $(MAKECMDGOALS) lab)
+	@echo "Installing the course into .venv (about 2 GB, a few minutes) …" >&2
+	@test -f $@ || $(PYTHON) -m venv --clear $(NO_PIP) .venv
+	@rm -f .venv/installed-*
+	@$(PIP) --require-hashes --only-binary=:all: -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@# Matplotlib's first import lists the fonts and warns that it does: better here than in a page.
+	@$(BIN)/python -c "import matplotlib.font_manager" >/dev/null 2>&1
+	@# The course uses no network, so JupyterLab neither asks for news nor looks for its own updates.
+	@mkdir -p $(dir $(LAB_SETTINGS))
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' >$(LAB_SETTINGS)
+	@touch $@

@@ -1,4 +1,4 @@
-"""The affine map between real numbers and n-bit integers (lesson 02).
+"""Quantize and dequantize: the affine map between real numbers and n-bit integers (lesson 02).
 
     scale = (max − min) / (qmax − qmin)          zero_point = round(qmin − min / scale)
     q = clamp(round(x / scale) + zero_point, qmin, qmax)          x̂ = (q − zero_point) · scale
@@ -8,13 +8,16 @@ intervals between them. The scheme is that of Jacob et al., "Quantization and Tr
 Networks for Efficient Integer-Arithmetic-Only Inference" (CVPR 2018), and of the LiteRT 8-bit
 quantization specification.
 
-`round` is half away from zero, as in LiteRT's reference QUANTIZE kernel. NumPy and the XNNPACK
-kernels round half to even, TensorFlow's fake-quant op takes floor(x + ½): they differ on ties only.
+`round` rounds half away from zero, as LiteRT's reference QUANTIZE kernel does. NumPy and the
+XNNPACK kernels round half to even, and TensorFlow's fake-quant op takes floor(x + ½). The results
+differ only on ties.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from quant_tutorial.arguments import checked_whole, is_whole
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -25,16 +28,16 @@ MAX_BITS = 16
 
 @dataclass(frozen=True, eq=False)
 class QuantParams:
-    """How real numbers map to integers: bit width, scale(s), zero point(s).
+    """The quantization parameters of a tensor: bit width, scale(s) and zero point(s).
 
     Per tensor, `scale` is a float and `zero_point` an int. Per channel, both are read-only arrays
-    of shape (channels,) and `axis` is the axis of the tensor that they belong to. The scale has the
-    unit of the data: it is the distance between two neighbouring levels. Lesson 02; per channel,
-    lesson 04.
+    of shape (channels,), and `axis` is the axis of the tensor along which the channels lie. The
+    scale has the unit of the data: it is the distance between two neighbouring levels. Lesson 02;
+    per channel, lesson 04.
 
     Raises:
         ValueError: for a bit width outside 2 to 16, a scale that is not positive and finite, a zero
-            point outside the integer range, or an `axis` that does not go with the scale's shape.
+            point outside the integer range, or an `axis` that does not match the scale's shape.
     """
 
     bits: int
@@ -45,10 +48,12 @@ class QuantParams:
     axis: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields; make the arrays of a per-channel map read-only."""
+        """Check the fields and make per-channel arrays read-only."""
         object.__setattr__(self, "bits", checked_bits(self.bits))
-        if self.axis is not None and not isinstance(self.axis, int):
-            raise ValueError(f"axis must be an integer or None, got {self.axis!r}.")
+        if self.axis is not None:
+            if not is_whole(self.axis):
+                raise ValueError(f"axis must be an integer or None, got {self.axis!r}.")
+            object.__setattr__(self, "axis", int(self.axis))
         scale = np.array(self.scale, dtype=np.float64)
         zero_point = np.array(self.zero_point)
         if scale.ndim > 1 or (scale.ndim == 1) != (self.axis is not None):
@@ -79,11 +84,11 @@ class QuantParams:
             object.__setattr__(self, name, array)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both describe the same map."""
+        """Return whether both objects hold the same parameters."""
         return isinstance(other, QuantParams) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        """Give a hash that agrees with `==`."""
+        """Return a hash that agrees with `==`."""
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
@@ -92,34 +97,50 @@ class QuantParams:
 
     @property
     def qmin(self) -> int:
-        """The smallest integer of the map."""
+        """The smallest quantized integer."""
         return (-(2 ** (self.bits - 1)) if self.signed else 0) + self.narrow_range
 
     @property
     def qmax(self) -> int:
-        """The largest integer of the map."""
+        """The largest quantized integer."""
         return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
 
     @property
     def levels(self) -> int:
-        """How many integers, and so how many real values, the map has."""
+        """The number of quantized integers, and so of representable real values."""
         return self.qmax - self.qmin + 1
 
     @property
     def minimum(self) -> float | NDArray[np.float64]:
-        """The smallest real value(s) that the map can give back."""
+        """The smallest representable real value, or one for each channel."""
         return (self.qmin - self.zero_point) * self.scale
 
     @property
     def maximum(self) -> float | NDArray[np.float64]:
-        """The largest real value(s) that the map can give back."""
+        """The largest representable real value, or one for each channel."""
         return (self.qmax - self.zero_point) * self.scale
 
     @property
     def dtype(self) -> np.dtype:
-        """The smallest NumPy integer type that holds the integers of the map."""
+        """The smallest NumPy integer type that holds every quantized integer."""
         size = 8 if self.bits <= 8 else 16
         return np.dtype(f"{'int' if self.signed else 'uint'}{size}")
+
+
+def scale_and_zero_point(
+    low: NDArray[np.float64], high: NDArray[np.float64], ends: QuantParams, *, symmetric: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the scale and the zero point for real ranges [low, high] that contain 0 (lesson 02).
+
+    `low` and `high` hold one entry for each range, and so do the results. `ends` supplies the ends
+    of the integer range and, with `symmetric`, the zero point. A range of zero width gets scale 1.
+    """
+    if symmetric:  # the positive side, qmax − zero_point steps, reaches the larger magnitude
+        scale = np.maximum(-low, high) / (ends.qmax - ends.zero_point)
+        return _positive(scale), np.full(scale.shape, ends.zero_point)
+    scale = _positive((high - low) / (ends.qmax - ends.qmin))
+    zero_point = round_half_away(ends.qmin - low / scale)
+    return scale, np.clip(zero_point, ends.qmin, ends.qmax)
 
 
 def params_from_range(
@@ -132,82 +153,61 @@ def params_from_range(
     signed: bool = True,
     axis: int | None = None,
 ) -> QuantParams:
-    """Choose scale and zero point so that the real range [minimum, maximum] fits the integers.
+    """Return the quantization parameters that map [minimum, maximum] onto the integers.
 
-    The range is first widened to contain 0, which is then exactly representable: zero padding and
-    ReLU need that. A range of zero width (only 0) gets scale 1. Lesson 02.
+    The range is first widened to contain 0, so that 0 is exactly representable; zero padding and
+    ReLU need that. A range of zero width (only 0) gets scale 1. `scale_and_zero_point` is the bare
+    formula. Lesson 02.
 
     Args:
-        minimum: Lower end of the range, a number, or one for each channel, shape (channels,).
-        maximum: Upper end, of the same shape.
+        minimum: Lower end of the range: a number, or one for each channel, shape (channels,).
+        maximum: Upper end of the range, of the same shape.
         bits: Bit width, 2 to 16.
-        symmetric: Use the range [−m, m], m the larger magnitude, so that 0 maps to the middle:
-            zero point 0 (2^(bits−1) when unsigned).
-        narrow_range: Leave out the lowest integer; with `symmetric`, TFLite's scheme for weights.
-        signed: Use integers from −2^(bits−1), else from 0.
-        axis: Which axis of the tensor the channels lie on, when there is a range for each.
+        symmetric: Use the range [−m, m], where m is the larger magnitude, so that 0 maps to the
+            middle: zero point 0 (2^(bits−1) when unsigned).
+        narrow_range: Leave out the lowest integer. Together with `symmetric`, this is TFLite's
+            scheme for weights.
+        signed: Use integers from −2^(bits−1) upwards; if False, from 0 upwards.
+        axis: The axis of the tensor along which the channels lie, if each has its own range.
 
     Raises:
         ValueError: for NaN or infinite ends, minimum > maximum, a bit width outside 2 to 16, or
-            shapes that do not go together.
+            shapes that do not match.
     """
-    bits = checked_bits(bits)
-    low, high = (
-        _finite(name, end).astype(np.float64)
-        for name, end in (("minimum", minimum), ("maximum", maximum))
-    )
-    if low.shape != high.shape or low.ndim > 1 or (low.ndim == 1) != (axis is not None):
-        raise ValueError(
-            f"minimum has shape {low.shape}, maximum has {high.shape} and axis is {axis}: give two "
-            "numbers and no axis (per tensor), or two arrays of shape (channels,) and their axis."
-        )
-    if np.any(low > high):
-        worst = np.argmax(low - high)
-        pair = f"{low.flat[worst]} > {high.flat[worst]}"
-        raise ValueError(f"minimum must not exceed maximum, got {pair}: swap the two.")
-    low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
-
-    # Any valid scale gives the integer ends; the real ones are found below.
-    ends = QuantParams(bits, 1.0, 2 ** (bits - 1) * (not signed), signed, narrow_range)
-    if symmetric:
-        # The positive side, qmax − zero_point steps, must reach the larger magnitude.
-        middle = ends.zero_point
-        scale = np.maximum(-low, high) / (ends.qmax - middle)
-    else:
-        with np.errstate(over="ignore"):
-            scale = (high - low) / (ends.qmax - ends.qmin)
+    low, high = _checked_range(minimum, maximum, axis)
+    # The ends of the integer range do not depend on the scale, so any valid one will do.
+    middle = 0 if signed else 2 ** (checked_bits(bits) - 1)
+    ends = QuantParams(bits, 1.0, middle, signed, narrow_range)
+    with np.errstate(over="ignore"):
+        scale, zero_point = scale_and_zero_point(low, high, ends, symmetric=symmetric)
     if not np.all(np.isfinite(scale)):
         raise ValueError(f"maximum − minimum overflows, got {minimum!r} and {maximum!r}.")
-    # Below the smallest normal number a scale has too few digits left to divide by.
-    scale = np.where(scale < np.finfo(np.float64).tiny, 1.0, scale)
-    if symmetric:
-        zero_point = np.full(scale.shape, middle)
-    else:
-        zero_point = np.clip(round_half_away(ends.qmin - low / scale), ends.qmin, ends.qmax)
-    return QuantParams(bits, scale, zero_point.astype(np.int64), signed, narrow_range, axis)
+    return QuantParams(ends.bits, scale, zero_point.astype(np.int64), signed, narrow_range, axis)
 
 
 def round_half_away(values: ArrayLike) -> NDArray[np.floating]:
     """Round to the nearest integer, ties away from zero: 0.5 → 1, −0.5 → −1, 2.5 → 3.
 
-    It is C's `round`, which LiteRT's reference QUANTIZE kernel uses; `np.round` gives ties to the
-    even neighbour. Any shape; the floating-point type of the input is kept. Lesson 02.
+    This is C's `round`, which LiteRT's reference QUANTIZE kernel uses; `np.round` rounds ties to
+    the even neighbour instead. `values` may have any shape, and its floating-point type is kept.
+    Lesson 02.
     """
     values = np.asarray(values)
     whole = np.trunc(values)
-    # values − whole is exact, where floor(values + ½) would round 0.49999997 up in float32.
+    # values − whole is exact, whereas floor(values + ½) would round 0.49999997 up in float32.
     return whole + np.sign(values) * (np.abs(values - whole) >= 0.5)
 
 
 def quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.integer]:
-    """Map real numbers to the integers of `params`; outside the range they saturate.
+    """Quantize real numbers to the integers of `params`; values outside the range saturate.
 
-    Any shape (per channel: the length of `params.axis` must be the number of scales); the result
-    has the same shape and the type `params.dtype`. The division is done in the precision of `x`, so
-    that float32 input gives the very integers of LiteRT's reference kernel. Lesson 02.
+    `x` may have any shape; per channel, the length of its axis `params.axis` must be the number of
+    scales. The result has the same shape and the type `params.dtype`. The division is done in the
+    precision of `x`, so that float32 input leads to exactly the integers of LiteRT's reference
+    kernel. Lesson 02.
 
     Raises:
-        ValueError: for NaN or infinite values, or a shape that does not go with the parameters.
+        ValueError: for NaN or infinite values, or a shape that does not match the parameters.
     """
     x = _finite("x", x)
     scale, zero_point = _broadcast("x", params, x.shape, x.dtype)
@@ -222,14 +222,14 @@ def quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.integer]:
 def dequantize(
     q: ArrayLike, params: QuantParams, dtype: DTypeLike = np.float32
 ) -> NDArray[np.floating]:
-    """Map the integers of `params` back to real numbers, (q − zero_point) · scale.
+    """Convert quantized integers back to real numbers, (q − zero_point) · scale.
 
-    Any shape, as for `quantize`; the result has the given floating-point type (LiteRT's is
-    float32). Lesson 02.
+    `q` may have any shape, as for `quantize`. The result has the floating-point type `dtype`
+    (LiteRT uses float32). Lesson 02.
 
     Raises:
-        ValueError: for values that are not integers of the map, or a shape that does not go with
-            the parameters.
+        ValueError: for values that are not integers from qmin to qmax, or a shape that does not
+            match the parameters.
     """
     q = np.asarray(q)
     if q.dtype.kind not in "iu":
@@ -243,10 +243,10 @@ def dequantize(
 
 
 def fake_quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.floating]:
-    """Quantize and dequantize at once: the real values that the integers stand for.
+    """Quantize and dequantize: return the real values that the integers stand for.
 
-    Shape and floating-point type are those of `x`; Python numbers give float64, float16 gives
-    float32. Lesson 02.
+    The result has the shape and floating-point type of `x`, except that Python numbers become
+    float64 and float16 becomes float32. Lesson 02.
 
     Raises:
         ValueError: as for `quantize`.
@@ -256,30 +256,51 @@ def fake_quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.floating]:
 
 
 def split_error(x: float, params: QuantParams) -> tuple[float, float]:
-    """Split the error x̂ − x of one number into (rounding error, clipping error) (lesson 02).
+    """Split the error x̂ − x of one number into its rounding and its clipping error (lesson 02).
 
-    The clipping error is the distance from x to the nearest real value of the range, the rounding
-    error what is left; one of the two is 0, or nearly so.
+    The clipping error is the signed distance from x to the nearest real value in the range, and the
+    rounding error is the remainder. One of the two is 0, or nearly so.
     """
     clipped = float(np.clip(x, params.minimum, params.maximum))
     return float(fake_quantize(x, params)) - clipped, clipped - x
 
 
 def checked_bits(bits: int) -> int:
-    """Give a bit width as a Python integer.
+    """Return a bit width as a Python integer.
 
     Raises:
         ValueError: when it is not an integer from 2 to 16.
     """
-    if isinstance(bits, bool) or not isinstance(bits, int | np.integer):
-        raise ValueError(f"bits must be an integer, got {bits!r}.")
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"bits must be from {MIN_BITS} to {MAX_BITS}, got {bits}.")
-    return int(bits)  # NumPy's small integers would overflow in 2^bits
+    return checked_whole("bits", bits, MIN_BITS, MAX_BITS)
+
+
+def _checked_range(
+    minimum: ArrayLike, maximum: ArrayLike, axis: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lower and upper ends of one or several ranges, widened to contain 0."""
+    low, high = (
+        _finite(name, end).astype(np.float64)
+        for name, end in (("minimum", minimum), ("maximum", maximum))
+    )
+    if low.shape != high.shape or low.ndim > 1 or (low.ndim == 1) != (axis is not None):
+        raise ValueError(
+            f"minimum has shape {low.shape}, maximum has {high.shape} and axis is {axis}: give two "
+            "numbers and no axis (per tensor), or two arrays of shape (channels,) and their axis."
+        )
+    if np.any(low > high):
+        worst = np.argmax(low - high)
+        pair = f"{low.flat[worst]} > {high.flat[worst]}"
+        raise ValueError(f"minimum must not exceed maximum, got {pair}: swap the two.")
+    return np.minimum(low, 0.0), np.maximum(high, 0.0)
+
+
+def _positive(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scale, replaced by 1 where it is 0 or too small to divide by accurately."""
+    return np.where(scale < np.finfo(np.float64).tiny, 1.0, scale)
 
 
 def _finite(name: str, values: ArrayLike) -> NDArray[np.floating]:
-    """Give the values as float32 or float64; say what is wrong with those that are not finite."""
+    """Return the values as float32 or float64, or raise a ValueError if one is not finite."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must hold real numbers, got {array.dtype}.")
@@ -296,7 +317,7 @@ def _finite(name: str, values: ArrayLike) -> NDArray[np.floating]:
 def _broadcast(
     name: str, params: QuantParams, shape: tuple[int, ...], dtype: np.dtype
 ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    """Give scale and zero point in a shape that lines up with a tensor of the given shape."""
+    """Return scale and zero point in shapes that broadcast with a tensor of the given shape."""
     scale, zero_point = np.asarray(params.scale, dtype=dtype), np.asarray(params.zero_point)
     if not scale.all():
         raise ValueError(f"scale {params.scale} is too small for {dtype}: use float64 for {name}.")

@@ -1,12 +1,14 @@
-"""From a drawing to an image like MNIST's (lesson 10).
+"""Convert a drawing to an image like those of MNIST (lesson 10).
 
 The preprocessing is MNIST's own, as LeCun, Bottou, Bengio and Haffner describe it ("Gradient-based
-learning applied to document recognition", Proceedings of the IEEE 86(11), 1998, section III A): the
-digit is scaled to fit a box of 20 by 20 pixels, its aspect ratio preserved, anti-aliasing gives the
-grey levels, and the box is placed in 28 by 28 pixels with the centre of mass in the middle.
+learning applied to document recognition", Proceedings of the IEEE 86(11), 1998, section III A). The
+digit is scaled to fit a box of 20 by 20 pixels with its aspect ratio preserved. Anti-aliasing
+produces the grey levels. The box is then placed in an image of 28 by 28 pixels so that the digit's
+centre of mass is in the middle.
 
-A network reads what looks like its training data. Without these steps a digit that is drawn small,
-or in a corner, is often misread, and the reader would blame quantization for it.
+A network is reliable only on images that look like its training data. Without these steps a digit
+that is drawn small, or in a corner, is often misclassified, and the reader would blame quantization
+for it.
 """
 
 from __future__ import annotations
@@ -17,27 +19,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# A drawing is a raster of 112 by 112 pixels, four for each of MNIST's. The pen is 8 of them wide:
-# on a digit that fills 70 % of the height that becomes 2 pixels, the median of MNIST's strokes.
+# A drawing is a raster of 112 by 112 pixels, four times MNIST's 28 in each direction. The pen is 8
+# pixels wide. On a digit that fills 70% of the height, this becomes 2 pixels, the median width of
+# MNIST's strokes.
 SIDE, PEN = 112, 8
 
 _BOX, _IMAGE = 20, 28
 
 
 def to_mnist(raster: ArrayLike) -> NDArray[np.float32]:
-    """Turn a drawing into an image as MNIST would hold it (lesson 10).
+    """Convert a drawing to an image like those of MNIST (lesson 10).
 
-    A real MNIST image comes back as it is. An empty drawing gives zeros: ask `is_empty`.
+    A real MNIST image is returned unchanged. An empty drawing becomes an image of zeros; `is_empty`
+    detects it.
 
     Args:
-        raster: White on black, shape (height, width) or (height, width, 1), of any size: uint8
-            from 0 to 255 or floats in [0, 1].
+        raster: The drawing, white on black, shape (height, width) or (height, width, 1), of any
+            size: uint8 from 0 to 255 or floats in [0, 1].
 
     Returns:
         The models' input, float32 in [0, 1], shape (28, 28, 1).
 
     Raises:
-        ValueError: for another shape, another type, or floats outside [0, 1].
+        ValueError: for any other shape or type, or floats outside [0, 1].
     """
     grey = to_pixels(raster) / 255
     image = np.zeros((_IMAGE, _IMAGE, 1), np.float32)
@@ -52,19 +56,22 @@ def to_mnist(raster: ArrayLike) -> NDArray[np.float32]:
 
 
 def is_empty(raster: ArrayLike) -> bool:
-    """Say whether nothing is drawn; takes what `to_mnist` takes (lesson 10)."""
+    """Return whether nothing is drawn; accepts what `to_mnist` accepts (lesson 10)."""
     return not to_pixels(raster).any()
 
 
 def to_pixels(raster: ArrayLike) -> NDArray[np.uint8]:
-    """Give a drawing or an image as grey levels from 0 to 255, shape (height, width) (lesson 10).
+    """Return a drawing or image as grey levels from 0 to 255, shape (height, width) (lesson 10).
 
-    Takes what `to_mnist` takes; floats are rounded to the nearest level.
+    Accepts what `to_mnist` accepts; floats are rounded to the nearest level.
 
     Raises:
-        ValueError: for another shape, another type, or floats outside [0, 1].
+        ValueError: for any other shape or type, or floats outside [0, 1].
     """
-    raster = np.asarray(raster)
+    try:
+        raster = np.asarray(raster)
+    except ValueError:  # lists of different lengths
+        raise ValueError("raster must be an array, got lists of different lengths.") from None
     if raster.ndim == 3 and raster.shape[2] == 1:
         raster = raster[..., 0]
     if raster.ndim != 2 or raster.size == 0:
@@ -86,16 +93,21 @@ def to_pixels(raster: ArrayLike) -> NDArray[np.uint8]:
 def draw_strokes(
     strokes: Sequence[ArrayLike], side: int = SIDE, pen: float = PEN
 ) -> NDArray[np.uint8]:
-    """Draw strokes with a round pen, as the canvas of lesson 10 does: grey levels, (side, side).
+    """Draw strokes with a round pen, as the canvas of lesson 10 does.
 
     Args:
-        strokes: One array of points (x, y) for each stroke, shape (points, 2), from (0, 0) at the
-            upper left to (side, side); straight lines join them. A single point gives a dot.
+        strokes: One array of points (x, y) for each stroke, shape (points, 2). The coordinates run
+            from (0, 0) at the upper left to (side, side), and straight lines join the points. A
+            single point becomes a dot.
         side: Height and width of the raster in pixels.
         pen: Width of the line in pixels.
 
+    Returns:
+        The grey levels from 0 to 255, shape (side, side).
+
     Raises:
-        ValueError: when a stroke is not of that shape or not finite, or a length is not positive.
+        ValueError: when a stroke does not have that shape or is not finite, or when `side` or `pen`
+            is not positive.
     """
     for name, length in (("side", side), ("pen", pen)):
         if not length > 0:
@@ -108,7 +120,7 @@ def draw_strokes(
             raise ValueError(f"Each stroke must have the shape (points, 2), got {points.shape}.")
         if not np.isfinite(points).all():
             raise ValueError("The points of a stroke must be finite numbers.")
-        # The first point is joined to itself, so that a stroke of one point has a line as well.
+        # The first point is joined to itself, so that a stroke of a single point is drawn, too.
         for start, end in zip(points[[0, *range(len(points) - 1)]], points, strict=True):
             x, y = centres - start[0], (centres - start[1])[:, np.newaxis]
             dx, dy = end - start
@@ -118,16 +130,17 @@ def draw_strokes(
 
 
 def _extent(inked: NDArray[np.bool_]) -> slice:
-    """Say where the ink begins and ends along one axis."""
+    """Return the slice from the first to the last place with ink along one axis."""
     places = np.flatnonzero(inked)
     return slice(places[0], places[-1] + 1)
 
 
 def _averages(length: int, scale: float) -> NDArray[np.float64]:
-    """Make the matrix that averages `length` pixels over the area of each scaled pixel.
+    """Return the matrix that averages `length` pixels over the area of each scaled pixel.
 
-    A scaled pixel is 1 / scale wide. Where the length is no whole number of them, they reach beyond
-    both ends alike: to stretch them would change the aspect ratio of a slim digit.
+    A scaled pixel is 1 / scale wide. If the length is not a whole number of scaled pixels, they
+    reach beyond both ends by the same amount. Stretching them to fit would change the aspect ratio
+    of a slim digit.
     """
     cells = math.ceil(length * scale - 1e-9)
     edges = (length - cells / scale) / 2 + np.arange(cells + 1) / scale
@@ -138,10 +151,11 @@ def _averages(length: int, scale: float) -> NDArray[np.float64]:
 
 
 def _corner(ink: NDArray[np.float64]) -> int:
-    """Say where a digit begins, whose ink along one axis is given, to be centred by its mass.
+    """Return where a digit must begin along one axis for its centre of mass to be in the middle.
 
-    In MNIST the centre of mass is at pixel 14 (counted from 0), up to half a pixel: digits are
-    moved by whole pixels. The limits keep all of the digit inside the image.
+    `ink` is the sum of the digit's ink at each place of that axis. In MNIST the centre of mass is
+    at pixel 14 (counted from 0) to within half a pixel, because digits are moved by whole pixels.
+    The limits keep the whole digit inside the image.
     """
     centre = ink @ np.arange(len(ink)) / ink.sum()
     return int(np.clip(_IMAGE // 2 - np.rint(centre), 0, _IMAGE - len(ink)))

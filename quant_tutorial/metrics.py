@@ -1,4 +1,4 @@
-"""How far a quantized tensor or model is from the original (lessons 01, 02, 06)."""
+"""Measure how far a quantized tensor or model is from the original (from lesson 01 on)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# The RMS, in steps, of an error that is spread evenly over one step of the scale. Rounding to the
+# nearest level leaves such an error when nothing is wrong.
+HEALTHY = 1 / math.sqrt(12)
+
 
 def mse(x: ArrayLike, x_hat: ArrayLike) -> float:
-    """Mean squared error between two arrays of one shape, in the data's unit squared (lesson 02).
+    """Return the mean squared error between two arrays, in the data's unit squared (lesson 02).
+
+    Both arrays have the same shape.
 
     Raises:
         ValueError: when the shapes differ or there are no values.
@@ -19,10 +25,10 @@ def mse(x: ArrayLike, x_hat: ArrayLike) -> float:
 
 
 def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
-    """Signal-to-quantization-noise ratio in decibels, 10·log10(mean x² / mean (x − x̂)²).
+    """Return the signal-to-quantization-noise ratio in dB, 10·log10(mean x² / mean (x − x̂)²).
 
-    Infinite when there is no error; each bit of width adds about 6.02 dB as long as nothing is
-    clipped (Bennett, "Spectra of Quantized Signals", 1948). Lesson 02.
+    The ratio is infinite when there is no error. Each bit of width adds about 6.02 dB as long as
+    nothing is clipped (Bennett, "Spectra of Quantized Signals", 1948). Lesson 02.
 
     Raises:
         ValueError: when the shapes differ, there are no values, or all of `x` is 0.
@@ -35,9 +41,10 @@ def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
 
 
 def channel_sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> NDArray[np.float64]:
-    """SQNR in decibels of each channel, which lie on the last axis; shape (channels,) (lesson 04).
+    """Return the SQNR in decibels of each channel, shape (channels,) (lesson 04).
 
-    A channel that is 0 everywhere, or has no error, gives infinity.
+    The channels lie along the last axis. The ratio is infinite for a channel without error, such as
+    one that is 0 everywhere in both arrays.
 
     Raises:
         ValueError: when the shapes differ or there are no values.
@@ -51,7 +58,7 @@ def channel_sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> NDArray[np.float64]:
 
 
 def accuracy(outputs: ArrayLike, labels: ArrayLike) -> float:
-    """Share of images answered correctly, from 0 to 1 (lesson 01).
+    """Return the share of images classified correctly, from 0 to 1 (lesson 01).
 
     Args:
         outputs: Logits or probabilities of shape (images, classes), or predicted classes (images,).
@@ -65,9 +72,9 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike) -> float:
 
 
 def agreement(predictions: ArrayLike, others: ArrayLike) -> float:
-    """Share of images on which two models predict the same class, from 0 to 1 (lesson 06).
+    """Return the share of images for which two models predict the same class (lesson 06).
 
-    Both of shape (images,).
+    The share is from 0 to 1. Both arguments have the shape (images,).
 
     Raises:
         ValueError: when the shapes differ or there are no images.
@@ -77,29 +84,28 @@ def agreement(predictions: ArrayLike, others: ArrayLike) -> float:
 
 
 def accuracy_interval(right: int, images: int) -> tuple[float, float]:
-    """Give the 95 % interval of an accuracy of which a random sample of images was tried.
+    """Return the 95% confidence interval of an accuracy that was measured on a random sample.
 
-    Wilson's score interval (E. B. Wilson, JASA 1927), which also holds near 100 %. Lesson 05.
+    This is Wilson's score interval (E. B. Wilson, JASA 1927), which also holds near 100%. Lesson
+    05.
 
     Args:
-        right: How many of the sample were answered correctly.
+        right: How many images of the sample were classified correctly.
         images: How many images the sample has.
 
     Raises:
-        ValueError: when there are no images, or more right answers than images.
+        ValueError: when there are no images, or `right` is not from 0 to `images`.
     """
     if images < 1 or not 0 <= right <= images:
         raise ValueError(f"right must be from 0 to images, got {right} of {images}.")
-    z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
-    share = right / images
-    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
-    spread = z / (1 + z**2 / images)
-    spread *= math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
-    return max(middle - spread, 0.0), min(middle + spread, 1.0)
+    from scipy.stats import binomtest  # imported here because the import takes a second
+
+    interval = binomtest(int(right), int(images)).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int = 10) -> NDArray[np.int64]:
-    """Count answers: entry [i, j] says how many images of class i were taken for j (lesson 05).
+    """Count predictions: entry [i, j] is how many images of class i were taken for j (lesson 05).
 
     Args:
         predictions: Predicted classes, shape (images,).
@@ -118,7 +124,9 @@ def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int = 10) -> N
 
 
 def packed_bytes(values: int, bits: int) -> int:
-    """Bytes that so many values take when packed at a bit width, rounded up (lesson 01).
+    """Return how many bytes a number of values takes when packed at a bit width (lesson 01).
+
+    The result is rounded up.
 
     Raises:
         ValueError: for a negative number of values or a bit width below 1.
@@ -130,6 +138,24 @@ def packed_bytes(values: int, bits: int) -> int:
     return -(-values * bits // 8)
 
 
+def sign_test(heads: int, tosses: int) -> float:
+    """Return the p-value of `heads` heads in `tosses` tosses of a fair coin (lesson 09).
+
+    This is the probability that chance alone leads to a result at least as lopsided; it is exact
+    and two-sided. To compare two models on the same images, let `tosses` be the number of images
+    that only one of them gets right, and `heads` the number of those that the first gets right. If
+    the p-value is small, the models differ by more than luck.
+
+    Raises:
+        ValueError: when `heads` is not from 0 to `tosses`.
+    """
+    if not 0 <= heads <= tosses:
+        raise ValueError(f"heads must be from 0 to tosses = {tosses}, got {heads}.")
+    from scipy.stats import binomtest
+
+    return float(binomtest(int(heads), int(tosses)).pvalue) if tosses else 1.0
+
+
 def _pair(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.size == 0:
@@ -137,19 +163,3 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
             f"Two arrays of the same shape are needed, got {first.shape} and {second.shape}."
         )
     return first, second
-
-
-def sign_test(heads: int, tosses: int) -> float:
-    """Give the probability that so many coins fall at least as lopsidedly (lesson 09).
-
-    Two models that read the same images differ by more than luck where it is small: `tosses` images
-    that only one of them gets right, `heads` of them the first. Two-sided and exact.
-
-    Raises:
-        ValueError: when `heads` is not from 0 to `tosses`.
-    """
-    if not 0 <= heads <= tosses:
-        raise ValueError(f"heads must be from 0 to tosses = {tosses}, got {heads}.")
-    fewer = int(min(heads, tosses - heads))
-    ways = sum(math.comb(int(tosses), count) for count in range(fewer + 1))
-    return min(1.0, 2 * ways / 2 ** int(tosses))

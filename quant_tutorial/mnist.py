@@ -1,14 +1,12 @@
-"""MNIST, shipped inside the package: 60,000 training and 10,000 test images (lesson 01).
+"""Load MNIST, which ships with the package: 60,000 training and 10,000 test images (lesson 01).
 
-Origin and licence: `data/README.md` beside this file. Nothing is ever downloaded.
+For its origin and licence see `data/README.md` beside this file. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-import zipfile
-import zlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +16,8 @@ from numpy.typing import NDArray
 
 PATH = Path(__file__).parent / "data" / "mnist.npz"
 
-# SHA-256 of the four files as LeCun and Cortes published them (IDX format, uncompressed): whoever
-# has an original can compare. Shapes in the same order.
+# Shape and SHA-256 of each of the four files as LeCun and Cortes published them (IDX format,
+# uncompressed), so that the arrays can be compared with the originals.
 _ORIGINALS = {
     "x_train": (
         (60000, 28, 28),
@@ -32,8 +30,7 @@ _ORIGINALS = {
     ),
     "y_test": ((10000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
-# What NumPy raises for a file that is cut, overwritten, or no archive at all.
-_DAMAGES = (ValueError, KeyError, TypeError, EOFError, OSError, zlib.error, zipfile.BadZipFile)
+# The errors that NumPy raises for a file that is truncated, overwritten or not an archive at all.
 _WAY_OUT = (
     "Get the original file back with `git checkout -- quant_tutorial/data/mnist.npz` "
     "or install the course again."
@@ -41,7 +38,7 @@ _WAY_OUT = (
 
 
 class Mnist(NamedTuple):
-    """The four arrays of MNIST: pixels 0 to 255 as uint8, and labels 0 to 9. All are read-only."""
+    """The four read-only arrays of MNIST: uint8 pixels 0 to 255, and labels 0 to 9 (lesson 01)."""
 
     x_train: NDArray[np.uint8]
     y_train: NDArray[np.uint8]
@@ -53,19 +50,20 @@ class Mnist(NamedTuple):
 def load(path: Path = PATH) -> Mnist:
     """Load MNIST from the package and check that it is the canonical data set (lesson 01).
 
-    Gives x_train (60000, 28, 28), y_train (60000,), x_test (10000, 28, 28), y_test (10000,), all
-    uint8 and read-only. A second call gives the same arrays at once.
+    The arrays are x_train (60000, 28, 28), y_train (60000,), x_test (10000, 28, 28) and y_test
+    (10000,), all uint8 and read-only. A second call returns the same arrays at once.
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: when it is cut or altered; the message says which array and what to do.
+        ValueError: when it is truncated or altered; the message explains what is wrong and what to
+            do.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ORIGINALS}
     except FileNotFoundError:
         raise FileNotFoundError(f"The MNIST file is missing: {path}. {_WAY_OUT}") from None
-    except _DAMAGES as error:
+    except Exception as error:  # NumPy, zip and zlib have errors of their own for each damage
         raise ValueError(f"The MNIST file is damaged ({error}): {path}. {_WAY_OUT}") from error
     for name, array in arrays.items():
         shape, digest = _ORIGINALS[name]
@@ -79,12 +77,12 @@ def load(path: Path = PATH) -> Mnist:
 
 
 def to_float(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Turn pixels of shape (n, 28, 28) into the models' input (lesson 01).
+    """Convert pixels of shape (n, 28, 28) to the models' input (lesson 01).
 
-    Gives float32 in [0, 1], shape (n, 28, 28, 1).
+    The result is float32 in [0, 1], shape (n, 28, 28, 1).
 
     Raises:
-        ValueError: when the images are not uint8 or not of that shape.
+        ValueError: when the images are not uint8 or do not have that shape.
     """
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
         raise ValueError(
@@ -94,7 +92,10 @@ def to_float(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _idx_digest(array: NDArray[np.uint8]) -> str:
-    """SHA-256 of the array as an IDX file: a magic number (8: uint8), the shape, the bytes."""
+    """Return the SHA-256 of an array as an IDX file.
+
+    The file consists of a magic number (in which 8 stands for uint8), the shape and the bytes.
+    """
     header = struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape)
     digest = hashlib.sha256(header)
     digest.update(np.ascontiguousarray(array))

@@ -1,43 +1,34 @@
-"""The course's float model: its architecture, its trained weights, its training (lesson 01).
+"""Build and load the course's float model, and work with any Keras model (lesson 01).
 
-`python -m quant_tutorial.models` (or `make baseline`) trains it again from its seed.
+For any Keras model, there are functions that predict, count multiply-adds, read and set the weights
+and fold batch norm. `training` trains the course's model again.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import os
-import platform
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import metrics, mnist, quiet, saving
+from quant_tutorial import saving
+from quant_tutorial.frameworks import keras
 
 import numpy as np
 from numpy.typing import NDArray
 
-quiet.load_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
 WEIGHTS = Path(__file__).parent / "data" / "baseline.weights.h5"
 INT8 = Path(__file__).parent / "data" / "baseline_int8.tflite"
 
-_COMMAND = "python -m quant_tutorial.models"
-_EPOCHS, _BATCH, _SEED = 30, 128, 2026
-# How far training images are moved at random: they are to look like other people's writing.
-_SHIFT_PIXELS, _TURN_DEGREES, _ZOOM = 2.0, 10.0, 0.1
+_COMMAND = "python -m quant_tutorial.training"
 
 
 def build_baseline() -> keras.Model:
     """Build the untrained float model (lesson 01).
 
-    Three convolutions, each with batch norm and ReLU, two max poolings, one dense head. Input:
-    float images in [0, 1], shape (n, 28, 28, 1). Output: logits, shape (n, 10), before any softmax.
+    The model has three convolutions, each with batch norm and ReLU, two max-pooling layers and a
+    dense head. Its input is float images in [0, 1], shape (n, 28, 28, 1). Its output is the logits
+    before any softmax, shape (n, 10).
     """
     layers = keras.layers
     image = keras.Input((28, 28, 1), name="image")
@@ -45,7 +36,7 @@ def build_baseline() -> keras.Model:
     for number, (filters, padding) in enumerate(
         ((8, "same"), (16, "same"), (32, "valid")), start=1
     ):
-        # Batch norm has its own offset, so that a bias before it would do nothing.
+        # Batch norm has its own offset, so a bias before it would have no effect.
         x = layers.Conv2D(filters, 3, padding=padding, use_bias=False, name=f"conv{number}")(x)
         x = layers.BatchNormalization(name=f"bn{number}")(x)
         x = layers.ReLU(name=f"relu{number}")(x)
@@ -60,7 +51,7 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
 
     Raises:
         FileNotFoundError: when the weights are missing.
-        ValueError: when the file is damaged or that of another model.
+        ValueError: when the file is damaged or belongs to another model.
     """
     way_out = (
         "Get them back with `git checkout -- quant_tutorial/data`, or train the model again: "
@@ -70,12 +61,12 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
         raise FileNotFoundError(f"The baseline's weights are missing: {path}. {way_out}")
     model = build_baseline()
     try:
-        # Keras loads most damaged files without a word, so their digest is compared first.
-        figures = _figures_path(path)
-        if figures.exists() and json.loads(figures.read_text())["sha256"] != _digest(path):
+        # Keras loads most damaged files without an error, so the digest is compared first.
+        figures = figures_path(path)
+        if figures.exists() and _recorded_digest(figures, "sha256", way_out) != digest(path):
             raise ValueError(f"its digest is not the one in {figures.name}")
         model.load_weights(path)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # HDF5 and Keras raise different errors for each damage
         raise ValueError(
             f"The baseline's weights are damaged ({error}): {path}. {way_out}"
         ) from error
@@ -83,44 +74,45 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
 
 
 def load_int8_baseline(path: Path = INT8) -> bytes:
-    """Load the baseline as a full-integer int8 `.tflite` file, which ships as well (lesson 07).
+    """Load the baseline as a full-integer int8 `.tflite` file, shipped with the course (lesson 07).
 
-    It is `tflite.convert(load_baseline(), "int8", calibration=…)` with the first 500 training
-    images. The converter measures the ranges in float arithmetic, whose last digits depend on the
-    processor; with this file the integers are the same everywhere.
+    The file is the result of `tflite.convert(load_baseline(), "int8", calibration=…)` with the
+    first 500 training images. The converter measures the ranges in float arithmetic, whose last
+    digits depend on the processor. With this file the integers are the same everywhere.
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: when it is damaged.
+        ValueError: when it is damaged or made from other weights.
     """
     way_out = (
         f"Get it back with `git checkout -- quant_tutorial/data`, or make it: {_COMMAND} --int8"
     )
     if not path.exists():
         raise FileNotFoundError(f"The int8 baseline is missing: {path}. {way_out}")
-    figures = _figures_path(WEIGHTS)
-    if figures.exists() and json.loads(figures.read_text())["int8_sha256"] != _digest(path):
+    figures = figures_path(WEIGHTS)
+    if figures.exists() and _recorded_digest(figures, "int8_sha256", way_out) != digest(path):
         raise ValueError(f"The int8 baseline is damaged, or of other weights: {path}. {way_out}")
     return path.read_bytes()
 
 
 def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
-    """Run a Keras model on images, shape (n, …), and give its outputs as NumPy arrays (lesson 01).
+    """Run a Keras model on images, shape (n, …), and return NumPy arrays (lesson 01).
 
-    A model with several outputs gives them as it is built, as a list or a dictionary. No progress
-    bar, and no function is compiled, so that new models may follow one another quickly.
+    A model with several outputs returns them in its own structure, such as a list or a dictionary.
+    There is no progress bar, and no function is compiled, so that different models can be run in
+    quick succession.
     """
     batches = [model(x[start : start + 500], training=False) for start in range(0, len(x), 500)]
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Count the multiplications (each with its addition) that one image costs (lesson 01).
+    """Count the multiply-adds (a multiplication and its addition) for one image (lesson 01).
 
-    Counts convolutions and dense layers; biases, batch norm and pooling are left out.
+    Convolutions and dense layers are counted; biases, batch norm and pooling are left out.
 
     Raises:
-        ValueError: for a layer with weights that is none of these.
+        ValueError: for any other layer with weights.
     """
     total = 0
     for layer in model.layers:
@@ -135,11 +127,13 @@ def multiply_adds(model: keras.Model) -> int:
     return total
 
 
-def kernels(model: keras.Model) -> dict[str, NDArray[np.float32]]:
-    """Give the kernels of all convolutions and dense layers by layer name (lesson 04).
+def weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """Return the weights of all convolutions and dense layers by layer name (lesson 04).
 
-    The output channels are the last axis; that of a depthwise convolution, (height, width, input
-    channels, multiplier), becomes (height, width, output channels).
+    Biases and batch norm are left out. Keras calls a layer's weights without the bias its kernel.
+
+    The output channels are on the last axis. The weights of a depthwise convolution, of shape
+    (height, width, input channels, multiplier), are reshaped to (height, width, output channels).
     """
     return {
         layer.name: _by_output_channel(layer, layer.kernel.numpy())
@@ -148,17 +142,19 @@ def kernels(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def set_kernels(model: keras.Model, new: Mapping[str, NDArray[np.floating]]) -> None:
-    """Put kernels in the form of `kernels` into a model (lesson 04)."""
-    for name, kernel in new.items():
+def set_weights(model: keras.Model, new: Mapping[str, NDArray[np.floating]]) -> None:
+    """Assign weights, in the form that `weights` returns, to a model's layers (lesson 04)."""
+    for name, values in new.items():
         variable = model.get_layer(name).kernel
-        variable.assign(np.reshape(kernel, variable.shape))
+        variable.assign(np.reshape(values, variable.shape))
 
 
 def litert_layout(layer: keras.Layer, kernel: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Give a kernel in the form of `kernels` with its axes as in a `.tflite` file (lesson 08).
+    """Return a layer's weights with their axes as in a `.tflite` file (lesson 08).
 
-    LiteRT has the output channels first, but last for depthwise convolutions, after an axis of 1.
+    `kernel` holds the weights in the form that `weights` returns. LiteRT has the output channels on
+    the first axis. In a depthwise convolution they are on the last, and an axis of length 1 is
+    first.
     """
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return kernel[np.newaxis]
@@ -172,19 +168,19 @@ def _by_output_channel(layer: keras.Layer, kernel: NDArray[np.float32]) -> NDArr
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Merge each batch norm into the layer before it, and give the new model (lesson 04).
+    """Fold each batch norm into the layer before it and return the new model (lesson 04).
 
     After training, batch norm multiplies each channel by γ/√(variance + ε) and adds an offset. The
-    convolution, depthwise convolution or dense layer before it can do that with its own weights and
-    bias. The outputs stay the same up to float rounding; the given model is not changed. Source:
-    Jacob et al., CVPR 2018, section 3.2.
+    convolution, depthwise convolution or dense layer before it can do both with its own weights and
+    bias. The outputs stay the same up to float rounding, and the given model is not changed.
+    Source: Jacob et al., CVPR 2018, section 3.2.
 
     Args:
         model: A built Sequential or functional model.
 
     Raises:
-        ValueError: for a batch norm that does not directly follow such a layer, or whose layer has
-            an activation of its own, is used elsewhere too, or has other channels.
+        ValueError: for a batch norm that does not directly follow such a layer or does not work
+            along the channels, and for one whose layer has an activation or is used elsewhere, too.
     """
     graph = model
     if isinstance(model, keras.Sequential):
@@ -216,7 +212,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 
 def _layer_before(norm: keras.layers.BatchNormalization, model: keras.Model) -> keras.Layer:
-    """Find the layer that a batch norm can be folded into, or say why there is none."""
+    """Return the layer into which a batch norm can be folded, or raise a ValueError."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
     before = norm.input._keras_history.operation
 
@@ -247,7 +243,7 @@ def _layer_before(norm: keras.layers.BatchNormalization, model: keras.Model) -> 
 def _folded_weights(
     layer: keras.Layer, norm: keras.layers.BatchNormalization
 ) -> list[NDArray[np.float32]]:
-    """Give the kernel and bias that do the work of a layer and the batch norm after it."""
+    """Return the weights and the bias that replace a layer and the batch norm after it."""
     weights = layer.get_weights()
     kernel, bias = weights if layer.use_bias else (weights[0], 0.0)
     gain = 1 / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
@@ -260,168 +256,18 @@ def _folded_weights(
     return [kernel, (bias - norm.moving_mean.numpy()) * gain + offset]
 
 
-def train_baseline(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    *,
-    epochs: int = _EPOCHS,
-    seed: int = _SEED,
-    verbose: int = 1,
-) -> keras.Model:
-    """Train the baseline with Adam, a cosine schedule and randomly moved images (lesson 01).
-
-    Args:
-        images: Training images, shape (n, 28, 28), uint8.
-        labels: Their classes, shape (n,).
-        epochs: How often each image is seen.
-        seed: Fixes initial weights, order and movements.
-        verbose: 1 shows Keras' progress bar, 0 nothing.
-
-    Raises:
-        ValueError: when there are fewer images than one batch.
-    """
-    if len(images) < _BATCH:
-        raise ValueError(f"images must hold at least {_BATCH} images, got {len(images)}.")
-    keras.utils.set_random_seed(seed)
-    steps = epochs * (len(images) // _BATCH)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - steps // 10, warmup_target=4e-3, warmup_steps=steps // 10
-    )
-    model = build_baseline()
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    data = training_batches(images, labels, epochs=epochs, seed=seed)
-    model.fit(data, epochs=epochs, steps_per_epoch=steps // epochs, verbose=verbose)
-    return model
-
-
-def training_batches(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    *,
-    epochs: int,
-    seed: int,
-    batch: int = _BATCH,
-    moved: bool = True,
-) -> tf.data.Dataset:
-    """Give training batches in random order for `fit` (lessons 01 and 08).
-
-    Order and movements depend on the seed alone. Each epoch has len(images) // batch batches.
-
-    Args:
-        images: Training images, shape (n, 28, 28), uint8.
-        labels: Their classes, shape (n,).
-        epochs: For how many epochs batches are given.
-        seed: Fixes order and movements.
-        batch: How many images a batch has.
-        moved: Whether each image is shifted, turned and zoomed a little at random.
-
-    Raises:
-        ValueError: when there are fewer images than one batch.
-    """
-    if len(images) < batch:
-        raise ValueError(f"images must hold at least {batch} images, got {len(images)}.")
-    batches = (
-        tf.data.Dataset.from_tensor_slices((mnist.to_float(images), labels.astype(np.int32)))
-        .shuffle(len(images), seed=seed)
-        .batch(batch, drop_remainder=True)
-        .repeat(epochs)
-    )
-    if moved:
-        batches = batches.enumerate().map(
-            lambda step, pair: (_moved(pair[0], seed, step), pair[1]), tf.data.AUTOTUNE
-        )
-    return batches.prefetch(tf.data.AUTOTUNE)
-
-
-def _moved(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
-    """Shift, turn and zoom each image of a batch at random; the same step moves the same way."""
-    # Stateless numbers, so that threads working side by side cannot change their order.
-    key = tf.stack([tf.constant(seed, tf.int64), step])
-    shift_x, shift_y, turn, zoom = tf.unstack(
-        tf.random.stateless_uniform([4, tf.shape(images)[0]], key, -1.0, 1.0)
-    )
-    angle = turn * (_TURN_DEGREES * np.pi / 180)
-    cos, sin = tf.cos(angle) * (1 + zoom * _ZOOM), tf.sin(angle) * (1 + zoom * _ZOOM)
-    # Where each output pixel comes from; turning and zooming keep the image's middle in place.
-    middle, zero = 13.5, tf.zeros_like(angle)
-    from_x = middle - cos * middle + sin * middle + shift_x * _SHIFT_PIXELS
-    from_y = middle - sin * middle - cos * middle + shift_y * _SHIFT_PIXELS
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack([cos, -sin, from_x, sin, cos, from_y, zero, zero], axis=1),
-        output_shape=[28, 28],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-    )
-
-
-def _figures_path(weights: Path) -> Path:
+def figures_path(weights: Path) -> Path:
+    """Return the path of the file with the figures that were measured with some weights."""
     return weights.with_name(weights.name.replace(".weights.h5", ".json"))
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _write_int8(model: keras.Model, path: Path) -> None:
-    from quant_tutorial import tflite  # which imports LiteRT; only this command needs it here
-
-    calibration = mnist.to_float(mnist.load().x_train[:500])
-    tflite.save(tflite.convert(model, "int8", calibration=calibration), path)
-
-
-def main() -> None:
-    """Train the baseline and write its weights, its int8 file and the measured figures."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--epochs", type=int, default=_EPOCHS)
-    parser.add_argument("--seed", type=int, default=_SEED)
-    parser.add_argument("--output", type=Path, default=WEIGHTS, help="a file *.weights.h5")
-    parser.add_argument("--int8", action="store_true", help="convert the weights that are there")
-    options = parser.parse_args()
-    if not options.output.name.endswith(".weights.h5"):
-        parser.error(f"--output must end in .weights.h5, got {options.output}")
-    if options.epochs < 1:
-        parser.error(f"--epochs must be at least 1, got {options.epochs}")
-
-    int8 = options.output.with_name(options.output.name.replace(".weights.h5", "_int8.tflite"))
-    if options.int8:
-        figures = json.loads(_figures_path(options.output).read_text())
-        model = load_baseline(options.output)
-    else:
-        model, figures = _trained(options)
-    _write_int8(model, int8)
-    figures["int8_sha256"] = _digest(int8)
-    text = json.dumps(figures, indent=2) + "\n"
-    saving.write_whole(_figures_path(options.output), lambda part: part.write_text(text))
-    print(text)
-
-
-def _trained(options: argparse.Namespace) -> tuple[keras.Model, dict[str, Any]]:
-    """Train the baseline, write its weights, and give it with the figures."""
-    tf.config.experimental.enable_op_determinism()
-    data, start = mnist.load(), time.monotonic()
-    model = train_baseline(data.x_train, data.y_train, epochs=options.epochs, seed=options.seed)
-    seconds = time.monotonic() - start
-    saving.write_whole(options.output, model.save_weights)
-    return model, {
-        "command": f"{_COMMAND} --epochs {options.epochs} --seed {options.seed}",
-        "sha256": _digest(options.output),
-        "test_accuracy": metrics.accuracy(predict(model, mnist.to_float(data.x_test)), data.y_test),
-        "parameters": model.count_params(),
-        "multiply_adds": multiply_adds(model),
-        "training_minutes": round(seconds / 60, 1),
-        "cores": os.cpu_count(),
-        "versions": {
-            "python": platform.python_version(),
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-        },
-    }
-
-
-if __name__ == "__main__":
-    main()
+def _recorded_digest(figures: Path, key: str, way_out: str) -> str:
+    content = saving.read_json(figures, "The baseline's figures", way_out)
+    if not isinstance(content, dict) or not isinstance(content.get(key), str):
+        raise ValueError(f"The baseline's figures are damaged (no {key}): {figures}. {way_out}")
+    return content[key]

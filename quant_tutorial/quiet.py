@@ -1,9 +1,10 @@
-"""The one place that keeps TensorFlow's, Keras' and LiteRT's chatter out of a reader's page.
+"""Keep the log lines of TensorFlow, Keras and LiteRT out of a reader's notebook.
 
-TensorFlow logs from native code straight to the file descriptors 1 and 2, before any setting of its
-own takes effect; the TFLite converter prints from Python as well. Both are held back here while a
-block runs. If the block raises, all that was held back is shown with the error; what is logged and
-raises nothing is dropped. With QUANT_TUTORIAL_VERBOSE=1 in the environment nothing is held back.
+TensorFlow logs from native code straight to the file descriptors 1 and 2, before any of its
+settings takes effect; the TFLite converter also prints from Python. Both kinds of output are held
+back here while a block runs. If the block raises an error, everything that was held back is shown
+with it; otherwise it is dropped. With QUANT_TUTORIAL_VERBOSE=1 in the environment nothing is held
+back.
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from types import ModuleType
 
 VERBOSE = "QUANT_TUTORIAL_VERBOSE"
 
-# The descriptors belong to the whole process; two threads redirecting them in turn would lose them.
+# The descriptors belong to the whole process. If two threads redirected them at the same time, the
+# originals could be lost.
 _LOCK = threading.RLock()
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow and Keras and start them up without their log lines.
+def load_tensorflow() -> tuple[ModuleType, ModuleType]:
+    """Import Keras and TensorFlow, start them without their log lines, and return both.
 
-    Modules call this before their own `import tensorflow`. Log lines below the level "error" stay
-    off afterwards, unless the reader has chosen a level. The course computes on the CPU, so that a
-    machine with a GPU gives the figures that the lessons print, and Keras uses TensorFlow whatever
-    the reader's Keras configuration says.
+    Inside the package, only `frameworks` calls this function. Unless the reader has chosen a level,
+    TensorFlow's native log lines below the level "error" and its Python log lines below "warning"
+    stay off afterwards. The course computes on the CPU, so that a machine with a GPU produces the
+    figures that the lessons print. Keras uses TensorFlow, whatever backend is set in the reader's
+    Keras configuration.
 
     Raises:
         ImportError: when Keras was already imported with another backend.
@@ -40,10 +44,10 @@ def load_tensorflow() -> None:
         import keras
         import tensorflow as tf
 
-        # The first use of a device looks for GPUs and logs what it finds.
+        # The first use of a device looks for GPUs and logs the result.
         tf.config.list_logical_devices()
-    # TensorFlow makes its log handler at first use, and it keeps the stream that it finds: it must
-    # not be the temporary one of a block that ends.
+    # TensorFlow makes its log handler at first use, and the handler keeps the stream that it finds.
+    # That stream must not be the temporary one of a block, which is closed when the block ends.
     logger = tf.get_logger()
     if logger.level in (logging.NOTSET, logging.INFO):
         logger.setLevel(logging.WARNING)
@@ -52,14 +56,15 @@ def load_tensorflow() -> None:
             f"Keras runs on {keras.config.backend()!r} here: restart the kernel and import "
             "quant_tutorial.models before keras, so that it runs on TensorFlow."
         )
+    return keras, tf
 
 
 @contextlib.contextmanager
 def native_output() -> Iterator[None]:
     """Hold back what native code writes to the file descriptors 1 and 2 while the block runs.
 
-    For imports: Python's own streams stay as they are, because a log handler that is made meanwhile
-    keeps the stream it finds.
+    This is for imports: Python's own streams stay as they are, because a log handler that is made
+    during the import keeps the stream that it finds.
     """
     if os.environ.get(VERBOSE):
         yield
@@ -80,11 +85,12 @@ def native_output() -> Iterator[None]:
 
 @contextlib.contextmanager
 def all_output() -> Iterator[None]:
-    """Hold back native output and also what Python code prints, logs or warns in the block."""
+    """Hold back native output and the prints, log lines and warnings of Python in the block."""
     if os.environ.get(VERBOSE):
         yield
         return
-    # TensorFlow's log handler keeps the stream that it found at import: stop its lines there.
+    # TensorFlow's log handler keeps the stream that it found at import, so redirecting sys.stderr
+    # does not affect it: its lines are disabled instead.
     disabled = logging.root.manager.disable
     with native_output(), tempfile.TemporaryFile("w+", encoding="utf-8") as held:
         try:
@@ -101,9 +107,10 @@ def all_output() -> Iterator[None]:
 
 
 def _remove_handlers_of(stream: object) -> None:
-    """Take off the log handlers that write to a stream, which is about to be closed.
+    """Remove the log handlers that write to a stream that is about to be closed.
 
-    A library's first `logging.warning(…)` gives the root logger one, with the stream of then.
+    A library's first `logging.warning(…)` adds such a handler to the root logger, with the stream
+    that is current at that moment.
     """
     named = (logging.getLogger(name) for name in list(logging.root.manager.loggerDict))
     for logger in (logging.root, *named):
@@ -113,14 +120,14 @@ def _remove_handlers_of(stream: object) -> None:
 
 
 def _flush() -> None:
-    # Otherwise lines buffered before the block would be written during it, and vanish.
+    # Otherwise lines buffered before the block would be written during it and be lost.
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
 
 
 def _redirect(target: int) -> dict[int, int]:
-    """Point the descriptors 1 and 2 to the target; give copies of what they were."""
+    """Redirect the descriptors 1 and 2 to the target and return copies of the originals."""
     originals = {}
     for fd in (1, 2):
         with contextlib.suppress(OSError):  # a process may run with one of them closed

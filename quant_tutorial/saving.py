@@ -1,18 +1,21 @@
-"""Write a file whole or not at all (lessons 06 and 09)."""
+"""Write a file whole or not at all, and read JSON with a clear error (lessons 06, 08 and 09)."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` make a file under another name, put it in place when it is complete; give `path`.
+    """Write a file with `write` and move it to `path` only when it is complete.
 
-    Missing folders are made. Whatever goes wrong on the way, an older file of that name stays as it
-    was, and no part of a new one is left.
+    `write` gets the path of a temporary file, and `path` is returned. Missing folders are created.
+    If anything goes wrong, an older file of that name stays as it was, and no part of a new one is
+    left behind.
 
     Raises:
         OSError: when the file cannot be written.
@@ -22,6 +25,26 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         part = Path(folder) / path.name
         write(part)
         with part.open("rb") as file:
-            os.fsync(file.fileno())  # on the disk before it takes the old file's place
+            os.fsync(file.fileno())  # it must be on the disk before it replaces the old file
         part.replace(path)
     return path
+
+
+def read_json(path: Path, what: str, way_out: str) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: The file.
+        what: What messages call its content, in the plural.
+        way_out: What a reader can do when the file is missing or damaged, as a sentence.
+
+    Raises:
+        FileNotFoundError: when it is missing.
+        ValueError: when it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{what} are missing: {path}. {way_out}") from None
+    except ValueError as error:  # of JSON and of its text's encoding
+        raise ValueError(f"{what} are damaged ({error}): {path}. {way_out}") from None

@@ -1,6 +1,6 @@
-"""What is quantized how: bit widths, symmetry, granularity and calibrator (lessons 04 and 05).
+"""Describe how a model is quantized: bits, symmetry, granularity, calibrator (lessons 04 and 05).
 
-Three levels of granularity, and what others call them:
+The three levels of granularity, and their names in other tools:
 
 | here           | one scale for …                     | TFLite, LiteRT   | PyTorch        |
 | -------------- | ----------------------------------- | ---------------- | -------------- |
@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from quant_tutorial.affine import MAX_BITS, MIN_BITS
+from quant_tutorial.arguments import checked_choice, is_whole
 
 CALIBRATORS = ("min_max", "moving_average", "percentile", "mse", "entropy")
 GRANULARITIES = ("tensor-wise", "layer-wise", "channel-wise")
@@ -23,13 +24,14 @@ GRANULARITIES = ("tensor-wise", "layer-wise", "channel-wise")
 
 @dataclass(frozen=True)
 class TensorScheme:
-    """How one kind of tensor is quantized (lesson 04).
+    """The scheme by which one kind of tensor is quantized (lesson 04).
 
-    `bits` None leaves it in float. `symmetric` gives zero point 0, and the narrow range for
-    weights. `calibrator` is one of `CALIBRATORS` (see `calibration`).
+    With `bits=None` the tensor stays in float. With `symmetric` the zero point is 0, and weights
+    use the narrow range. `granularity` is one of `GRANULARITIES`, and `calibrator` is one of
+    `CALIBRATORS` (see `calibration`).
 
     Raises:
-        ValueError: for a value that makes no sense; the message names the field.
+        ValueError: for an invalid value; the message names the field.
     """
 
     bits: int | None = 8
@@ -40,21 +42,19 @@ class TensorScheme:
     def __post_init__(self) -> None:
         """Check the fields."""
         if self.bits is not None:
-            whole = isinstance(self.bits, int) and not isinstance(self.bits, bool)
-            if not whole or not MIN_BITS <= self.bits <= MAX_BITS:
+            if not is_whole(self.bits) or not MIN_BITS <= self.bits <= MAX_BITS:
                 raise ValueError(
                     f"bits must be from {MIN_BITS} to {MAX_BITS}, or None for float; "
                     f"got {self.bits!r}."
                 )
+            object.__setattr__(self, "bits", int(self.bits))
         if not isinstance(self.symmetric, bool):
             raise ValueError(f"symmetric must be True or False, got {self.symmetric!r}.")
         for name, known in (("granularity", GRANULARITIES), ("calibrator", CALIBRATORS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
+            checked_choice(name, getattr(self, name), known)
 
     def __repr__(self) -> str:
-        """Say it in the course's words."""
+        """Return a description in the course's terms."""
         if self.bits is None:
             return "<float>"
         kind = "symmetric" if self.symmetric else "asymmetric"
@@ -66,7 +66,7 @@ FLOAT = TensorScheme(bits=None)
 
 @dataclass(frozen=True)
 class LayerScheme:
-    """How one layer is quantized: its weights and the activation it gives (lesson 05)."""
+    """The scheme by which one layer is quantized: its weights and its output (lesson 05)."""
 
     weights: TensorScheme = FLOAT
     activations: TensorScheme = FLOAT
@@ -78,20 +78,22 @@ class LayerScheme:
 
 @dataclass(frozen=True)
 class QuantScheme:
-    """How a model is quantized: weights, activations and input each in their own way (lesson 05).
+    """The scheme by which a model is quantized: weights, activations and input (lesson 05).
 
     The default is LiteRT's full-integer int8: weights symmetric and channel-wise, activations
     asymmetric and layer-wise.
 
     Args:
-        weights: For the weights of every layer.
-        activations: For the output of every layer. LiteRT has no channel-wise activations: a scale
-            that differs along the summed channels could not be taken out of the integer sum.
-        input: For the model's input.
-        overrides: Layers that differ, by name: a `LayerScheme`, or None to leave it in float.
+        weights: The scheme for the weights of every layer.
+        activations: The scheme for the output of every layer. LiteRT has no channel-wise
+            activations: a scale that differs along the summed channels could not be factored out of
+            the integer sum.
+        input: The scheme for the model's input.
+        overrides: Layers with a different scheme, by name: a `LayerScheme`, or None to leave the
+            layer in float.
 
     Raises:
-        ValueError: for a combination that makes no sense; the message names the field.
+        ValueError: for an invalid combination; the message names the field.
     """
 
     weights: TensorScheme = TensorScheme(8, symmetric=True, granularity="channel-wise")
@@ -100,7 +102,7 @@ class QuantScheme:
     overrides: Mapping[str, LayerScheme | None] | tuple[tuple[str, LayerScheme], ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the fields; keep the overrides as a sorted tuple, so that the value is hashable."""
+        """Check the fields and store the overrides as a sorted tuple, which is hashable."""
         _check_tensor_schemes(self, ("weights", "activations", "input"))
         layers = dict(self.overrides)
         for name, layer in layers.items():
@@ -112,18 +114,18 @@ class QuantScheme:
         object.__setattr__(self, "overrides", kept)
 
     def for_layer(self, name: str) -> LayerScheme:
-        """Give the scheme of a layer: its own, or the one for all."""
+        """Return the scheme of a layer: its override, or the scheme for all layers."""
         return dict(self.overrides).get(name, LayerScheme(self.weights, self.activations))
 
     def with_layer(self, name: str, layer: LayerScheme | None) -> QuantScheme:
-        """Give the same scheme with one layer treated differently; None leaves it in float."""
+        """Return a copy with an override for one layer; None leaves the layer in float."""
         return replace(self, overrides={**dict(self.overrides), name: layer})
 
     def check_layers(self, names: Iterable[str]) -> None:
         """Check that every override is for a layer of the model.
 
         Raises:
-            ValueError: naming the override that is not, and the layers there are.
+            ValueError: when one is not; the message names it and lists the layers of the model.
         """
         names = list(names)
         for name, _ in self.overrides:
@@ -133,7 +135,7 @@ class QuantScheme:
                 )
 
     def __repr__(self) -> str:
-        """Say it in the course's words, a line for each kind of tensor and each override."""
+        """Return a description with one line for each kind of tensor and each override."""
         names = ("weights", "activations", "input")
         lines = [f"{name}: {getattr(self, name)!r}" for name in names]
         for name, layer in self.overrides:
@@ -153,3 +155,6 @@ def _check_tensor_schemes(scheme: Any, names: tuple[str, ...]) -> None:
                 f"{name}.granularity must be layer-wise, got {value.granularity!r}: LiteRT has no "
                 "other for activations; only weights can have it."
             )
+
+
+IN_FLOAT = QuantScheme(FLOAT, FLOAT, FLOAT)  # nothing is quantized

@@ -1,4 +1,4 @@
-"""A table to read in a page or in a terminal (all lessons)."""
+"""Show small tables in a notebook or in a terminal (all lessons)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class Table:
-    """A small table to read: HTML in a page, aligned text elsewhere.
+    """A small table, shown as HTML in a notebook and as aligned text elsewhere.
 
     Args:
         header: One heading for each column.
-        rows: As many entries a row; numbers are to be formatted by the caller.
+        rows: The rows, with one entry for each column. The caller formats the numbers.
 
     Raises:
         ValueError: when a row has more or fewer entries than the header.
@@ -25,7 +25,7 @@ class Table:
                 raise ValueError(f"rows must have {len(header)} entries each, got {line}.")
 
     def __repr__(self) -> str:
-        """Give the table as aligned text."""
+        """Return the table as aligned text."""
         widths = [max(map(len, column)) for column in zip(*self.lines, strict=True)]
         lines = [
             "  ".join(

@@ -1,22 +1,15 @@
 """What several tests need: the data, the trained model and its converted files, made once."""
 
-import importlib.util
 import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 from quant_tutorial import mnist
 
+import architectures
 import hypothesis
 import numpy as np
 import pytest
-
-_spec = importlib.util.spec_from_file_location(
-    "architectures", Path(__file__).with_name("architectures.py")
-)
-architectures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(architectures)
 
 # A developer's machine tries new examples at each run. CI tries the same ones for the same code, so
 # that it says something about the change and not about luck.
@@ -94,7 +87,7 @@ def simulator(baseline: Any, calibration: np.ndarray) -> Any:
 @pytest.fixture(scope="session")
 def staged(simulator: Any, x_test: np.ndarray) -> Any:
     """The simulated baseline on all test images."""
-    from quant_tutorial.stages import StagedRun
+    from quant_tutorial.simulate import StagedRun
 
     return StagedRun(simulator, x_test)
 

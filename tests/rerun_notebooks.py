@@ -1,8 +1,8 @@
-"""Restart and Run All, for every notebook or the ones named: `make notebooks`.
+"""Run all cells of every notebook, or of the notebooks named, and save them: `make notebooks`.
 
-Each notebook runs in a fresh kernel and is written back with its outputs, in JupyterLab's format,
-without what would make the next diff unreadable: timestamps, widget state, random widget ids.
-Printed for each: how long it took, and the most memory that its kernel had.
+Each notebook runs in a fresh kernel, and is written back with its outputs in JupyterLab's format.
+Timestamps, widget state and random widget ids are left out, because they would make the next diff
+unreadable. For each notebook the script prints its time and the peak memory of its kernel.
 """
 
 import argparse
@@ -24,10 +24,10 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 
 def rerun(path: Path) -> tuple[float, float]:
-    """Execute a notebook in the folder it stands in, and write it back whole.
+    """Execute a notebook in its own folder, and write it back completely or not at all.
 
     Returns:
-        Seconds, and the largest memory of a process started from this one, in gigabytes.
+        The time in seconds, and the peak memory of the largest child process in gigabytes.
     """
     start = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
@@ -52,17 +52,17 @@ def rerun(path: Path) -> tuple[float, float]:
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
-    """Leave only what a reader or a test uses, in place."""
+    """Remove from a notebook, in place, everything that no reader and no test uses."""
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     for cell in notebook.cells:
-        # JupyterLab writes text as lists of lines; that is also what a diff shows best.
+        # JupyterLab writes text as lists of lines, which are also the easiest to read in a diff.
         cell.source = cell.source.splitlines(keepends=True)
         cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
         for output in cell.get("outputs", []):
             if "text" in output:
                 output.text = output.text.splitlines(keepends=True)
             if "data" in output:
-                # The explorer's picture and sentence stand in its place where there is no kernel.
+                # Without a kernel, the explorer's picture and sentence are shown instead.
                 output.data.pop(WIDGET_VIEW, None)
                 for kind, value in output.data.items():
                     if kind.startswith("text/"):
@@ -70,17 +70,17 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 
 def main() -> None:
-    """Re-run the notebooks given on the command line, all of them without any."""
+    """Run the notebooks named on the command line again, or all notebooks if none is named."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path)
     folders = (ROOT / "notebooks", ROOT / "notebooks" / "solutions")
     every = [path for folder in folders for path in sorted(folder.glob("[0-9]*.ipynb"))]
     paths = parser.parse_args().notebooks or every
-    # The kernel must be this Python's, whatever kernels the reader has installed elsewhere.
+    # The kernel must be that of this Python, even if other kernels are installed elsewhere.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     for number, path in enumerate(paths, start=1):
         print(f"[{number}/{len(paths)}] {path}", end=": ", flush=True)
-        # In a process of its own, which knows the memory of its children and not of all before.
+        # A new process measures the memory of its own children only, not of earlier notebooks.
         with ProcessPoolExecutor(1) as process:
             seconds, memory = process.submit(rerun, path.resolve()).result()
         print(f"{seconds:.0f} s, {memory:.1f} GB", flush=True)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import subprocess
-import sys
 from fractions import Fraction
 
 from quant_tutorial import quiet
@@ -315,18 +313,6 @@ class TestParamsAreValues:
         scales[0] = 7
         assert params.scale.tolist() == [1, 2]
         assert params.zero_point.tolist() == [0, 0]
-
-
-def test_the_numpy_modules_do_not_import_tensorflow() -> None:
-    code = (
-        "import sys\n"
-        "from quant_tutorial import affine, calibration, metrics, mnist, scheme\n"
-        "print(sorted({'tensorflow', 'keras', 'matplotlib', 'ipywidgets'} & set(sys.modules)))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
 
 
 def on_grid(params: QuantParams, places: list[tuple[float, float]]) -> np.ndarray:

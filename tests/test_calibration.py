@@ -6,7 +6,8 @@ from typing import Any
 
 from quant_tutorial import calibration, metrics, models, tflite
 from quant_tutorial.affine import QuantParams, fake_quantize, params_from_range
-from quant_tutorial.calibration import CALIBRATORS, Distribution, Histogram
+from quant_tutorial.calibration import CALIBRATORS
+from quant_tutorial.histogram import BINS, Distribution, Histogram
 from quant_tutorial.scheme import TensorScheme
 
 import keras
@@ -187,7 +188,7 @@ class TestHistogram:
         histogram = Histogram()
         for exponent in range(-20, 20):
             histogram.observe(RANDOM.normal(size=100) * 2.0**exponent)
-        assert histogram._counts.shape == (calibration.BINS,)
+        assert histogram._counts.shape == (BINS,)
         assert histogram._counts.sum() == 4000
 
     def test_the_order_of_the_batches_does_not_matter(self) -> None:
@@ -210,7 +211,7 @@ class TestHistogram:
                 histogram.observe(batch)
             seen = np.array([*first, *second, *first])
             places = np.floor(seen / histogram.width).astype(np.int64)
-            kept = np.repeat(np.arange(calibration.BINS) + histogram._first, histogram._counts)
+            kept = np.repeat(np.arange(BINS) + histogram._first, histogram._counts)
             # A negative number too small to divide may count as 0: bins −1 and 0 are one here.
             places[places == -1] = kept[kept == -1] = 0
             assert sorted(places) == sorted(kept)

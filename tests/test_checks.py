@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from quant_tutorial import checks, recipes, tflite
+from quant_tutorial import checks, qat, tflite
 from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
 
 import keras
@@ -16,7 +16,7 @@ def said(capsys: pytest.CaptureFixture[str], exercise: str, answer: object) -> s
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("exercise", sorted(checks._CHECKS))
+@pytest.mark.parametrize("exercise", sorted(checks.CHECKS))
 def test_open_wrong_and_impossible_answers(
     capsys: pytest.CaptureFixture[str], exercise: str
 ) -> None:
@@ -151,11 +151,11 @@ def test_own_scale_gradient(capsys: pytest.CaptureFixture[str]) -> None:
 def test_own_two_bit_model(
     capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
 ) -> None:
-    from quant_tutorial import qat, qat_training
+    from quant_tutorial import qat
 
-    assert "right." in said(capsys, "08.3", qat_training.load_trained("W2A8"))
-    assert "conv1 have 4 bits, not 2" in said(capsys, "08.3", qat_training.load_trained("W4A8"))
-    untrained = qat.quantize_aware(baseline, qat_training.named_scheme(2, 8), calibration[:100])
+    assert "right." in said(capsys, "08.3", qat.load_trained("W2A8"))
+    assert "conv1 have 4 bits, not 2" in said(capsys, "08.3", qat.load_trained("W4A8"))
+    untrained = qat.quantize_aware(baseline, qat.named_scheme(2, 8), calibration[:100])
     assert "more steps" in said(capsys, "08.3", untrained)
     assert "no trainable quantization" in said(capsys, "08.3", baseline)
 
@@ -176,7 +176,7 @@ def test_own_mixed_model(
 def test_other_models_with_float_layers(
     capsys: pytest.CaptureFixture[str], baseline: object, ladder: dict[str, bytes]
 ) -> None:
-    weight_only = recipes.quantize(recipes.export_litert(baseline), "weight_only_wi8_afp32")
+    weight_only = tflite.apply_recipe(tflite.export_litert(baseline), "weight_only_wi8_afp32")
     floats = "the input of op 0 (CONV_2D, conv1, bn1, relu1) must be int8, got float32"
     for file in (ladder["dynamic"], ladder["float16"], ladder["float32"]):
         assert "(CONV_2D, conv1, bn1, relu1) must be int8, got float32" in said(
@@ -193,7 +193,7 @@ def test_other_models_with_float_layers(
 
 
 def test_the_number_of_weights_is_the_models(baseline: object) -> None:
-    assert baseline.count_params() == checks._BASELINE_WEIGHTS
+    assert baseline.count_params() == checks.lesson_01._BASELINE_WEIGHTS
 
 
 def test_an_unknown_exercise() -> None:
@@ -299,14 +299,14 @@ def test_own_small_setting(
 
 
 def test_own_small_file(capsys: pytest.CaptureFixture[str], files: dict[str, bytes]) -> None:
-    from quant_tutorial import models, qat_export, qat_training, recipes
+    from quant_tutorial import models
 
     recipe = "weight_only_wi2_afp32"
-    trained = qat_training.load_trained("W2A8")
-    assert "right." in said(capsys, "10.2", qat_export.low_bit_file(trained, recipe))
-    narrow = qat_export.low_bit_file(qat_training.load_trained("W2A2"), recipe)
+    trained = qat.load_trained("W2A8")
+    assert "right." in said(capsys, "10.2", qat.low_bit_file(trained, recipe))
+    narrow = qat.low_bit_file(qat.load_trained("W2A2"), recipe)
     assert "what activations were they trained with?" in said(capsys, "10.2", narrow)
-    plain = recipes.quantize(recipes.export_litert(models.load_baseline()), recipe)
+    plain = tflite.apply_recipe(tflite.export_litert(models.load_baseline()), recipe)
     assert "whose weights are they" in said(capsys, "10.2", plain)
     assert "and 9,000 fit" in said(capsys, "10.2", files["int8, int8 input"])
 

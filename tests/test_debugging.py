@@ -3,8 +3,8 @@
 import tempfile
 from typing import Any
 
-from quant_tutorial import debugging, inspection, quiet, recipes, tflite
-from quant_tutorial.exporting import export_saved_model
+from quant_tutorial import flatbuffer, metrics, quiet, tflite
+from quant_tutorial.tflite.saved_model import export_saved_model
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ from ai_edge_litert.tools import flatbuffer_utils
 @pytest.fixture(scope="module")
 def healthy(
     files: dict[str, bytes], ladder: dict[str, bytes], x_test: np.ndarray
-) -> debugging.Debugging:
-    return debugging.debug(files["float32"], ladder["int8_fallback"], x_test[:100])
+) -> tflite.Debugging:
+    return tflite.debug(files["float32"], ladder["int8_fallback"], x_test[:100])
 
 
 def test_own_errors_are_those_of_tensorflows_debugger(
-    baseline: Any, calibration: np.ndarray, x_test: np.ndarray, healthy: debugging.Debugging
+    baseline: Any, calibration: np.ndarray, x_test: np.ndarray, healthy: tflite.Debugging
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, quiet.all_output():
         export_saved_model(baseline, folder)
@@ -38,7 +38,7 @@ def test_own_errors_are_those_of_tensorflows_debugger(
 
 
 def test_accumulated_error_of_the_output_is_the_difference_of_the_predictions(
-    ladder: dict[str, bytes], x_test: np.ndarray, healthy: debugging.Debugging
+    ladder: dict[str, bytes], x_test: np.ndarray, healthy: tflite.Debugging
 ) -> None:
     first, second = (
         tflite.predict(ladder[mode], x_test[:100]) for mode in ("float32", "int8_fallback")
@@ -49,7 +49,7 @@ def test_accumulated_error_of_the_output_is_the_difference_of_the_predictions(
     assert healthy.rows[-1].sqnr_db == pytest.approx(sqnr, abs=0.2)
 
 
-def test_a_healthy_model(healthy: debugging.Debugging) -> None:
+def test_a_healthy_model(healthy: tflite.Debugging) -> None:
     by_op = {(row.op, *row.layers[-1:]): row for row in healthy.rows}
     # A pixel is a multiple of 1/255: nothing is rounded.
     assert by_op[("INPUT",)].own < 1e-5
@@ -58,13 +58,13 @@ def test_a_healthy_model(healthy: debugging.Debugging) -> None:
     for op in (("MAX_POOL_2D", "pool1"), ("MAX_POOL_2D", "pool2"), ("RESHAPE", "flatten")):
         assert by_op[op].own == 0
         assert by_op[op].accumulated > 0.3
-    assert by_op["CONV_2D", "relu1"].own == pytest.approx(debugging.HEALTHY, abs=0.02)
+    assert by_op["CONV_2D", "relu1"].own == pytest.approx(metrics.HEALTHY, abs=0.02)
 
 
 def spoiled(content: bytes, layer: str) -> bytes:
     """Halve the scales of a layer's weights and bias; twice as large, they would clip later too."""
-    model = inspection.read(content)
-    (op,) = (op for op in inspection.inspect(content).ops if layer in op.layers)
+    model = flatbuffer.read(content)
+    (op,) = (op for op in tflite.inspect(content).ops if layer in op.layers)
     for tensor in op.inputs[1:]:
         quantization = model.subgraphs[0].tensors[tensor.index].quantization
         quantization.scale = quantization.scale / 2
@@ -76,11 +76,11 @@ def test_a_spoiled_layer_is_found(
     files: dict[str, bytes],
     ladder: dict[str, bytes],
     x_test: np.ndarray,
-    healthy: debugging.Debugging,
+    healthy: tflite.Debugging,
     layer: str,
 ) -> None:
     content = spoiled(ladder["int8_fallback"], layer)
-    found = debugging.debug(files["float32"], content, x_test[:30])
+    found = tflite.debug(files["float32"], content, x_test[:30])
     assert layer in found.worst.layers
     assert found.worst.own > 3
     for row, before in zip(found.rows, healthy.rows, strict=True):
@@ -93,7 +93,7 @@ def test_a_clipped_input_is_found(
     baseline: Any, files: dict[str, bytes], calibration: np.ndarray, x_test: np.ndarray
 ) -> None:
     content = tflite.convert(baseline, "int8", calibration=0.3 * calibration[:50])
-    found = debugging.debug(files["float32"], content, x_test[:20])
+    found = tflite.debug(files["float32"], content, x_test[:20])
     assert found.worst.op == "INPUT"
     assert found.worst.own > 10
 
@@ -104,21 +104,21 @@ def test_other_files(
     mixed = tflite.convert(
         baseline, "int8_fallback", calibration=calibration[:50], float_layers=["logits"]
     )
-    *_, last = debugging.debug(baseline, mixed, x_test[:3]).rows
+    *_, last = tflite.debug(baseline, mixed, x_test[:3]).rows
     assert (last.op, last.own_rmse) == ("FULLY_CONNECTED", 0)
     assert (last.scale, last.own, last.accumulated) == (None, None, None)
     assert 20 < last.sqnr_db < 60
-    sixteen = debugging.debug(ladder["float32"], ladder["int16x8"], x_test[:10])
-    eight = debugging.debug(ladder["float32"], ladder["int8"], x_test[:10])
+    sixteen = tflite.debug(ladder["float32"], ladder["int16x8"], x_test[:10])
+    eight = tflite.debug(ladder["float32"], ladder["int8"], x_test[:10])
     assert [row.op for row in sixteen.rows] == [row.op for row in eight.rows]
     assert sixteen.rows[-1].accumulated_rmse < eight.rows[-1].accumulated_rmse
-    by_recipe = recipes.quantize(
-        recipes.export_litert(baseline), "static_wi8_ai8", calibration=calibration[:50]
+    by_recipe = tflite.apply_recipe(
+        tflite.export_litert(baseline), "static_wi8_ai8", calibration=calibration[:50]
     )
-    assert len(debugging.debug(ladder["float32"], by_recipe, x_test[:3]).rows) == 8
+    assert len(tflite.debug(ladder["float32"], by_recipe, x_test[:3]).rows) == 8
 
 
-def test_text_and_page(healthy: debugging.Debugging) -> None:
+def test_text_and_page(healthy: tflite.Debugging) -> None:
     lines = repr(healthy).splitlines()
     assert lines[0].split()[:3] == ["op", "layers", "type"]
     assert len(lines) == 2 + 8
@@ -134,30 +134,32 @@ def test_nothing_reaches_the_reader(
     capfd: pytest.CaptureFixture[str],
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    debugging.debug(files["float32"], ladder["int8"], x_test[:2])
+    tflite.debug(files["float32"], ladder["int8"], x_test[:2])
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 
 
 def test_bad_input(files: dict[str, bytes], ladder: dict[str, bytes], x_test: np.ndarray) -> None:
-    other = inspection.read(ladder["float32"])
+    other = flatbuffer.read(ladder["float32"])
     del other.subgraphs[0].operators[-1]
+    other.subgraphs[0].outputs = other.subgraphs[0].operators[-1].outputs
+    other.signatureDefs = None
     content = bytes(flatbuffer_utils.convert_object_to_bytearray(other))
     with pytest.raises(ValueError, match=r"the same ops in the same order.*from one model"):
-        debugging.debug(content, ladder["int8"], x_test[:1])
+        tflite.debug(content, ladder["int8"], x_test[:1])
     for images in (x_test[0], x_test[:0]):
         with pytest.raises(ValueError, match=r"images must have the shape \('n', 28, 28, 1\)"):
-            debugging.debug(files["float32"], ladder["int8"], images)
+            tflite.debug(files["float32"], ladder["int8"], images)
     pixels = (255 * x_test[:1]).astype(np.uint8)
     for images, message in (
         (pixels, r"images must hold floats.*got uint8: convert pixels with mnist\.to_float"),
         (x_test[:1] * np.nan, "images must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
-            debugging.debug(files["float32"], ladder["int8"], images)
+            tflite.debug(files["float32"], ladder["int8"], images)
     with pytest.raises(ValueError, match=r"is not a \.tflite model"):
-        debugging.debug(files["float32"], b"no model", x_test[:1])
+        tflite.debug(files["float32"], b"no model", x_test[:1])
     # The two in the wrong order, and files in which no activation is an integer.
     for first, second in (("int8", "float32"), ("float32", "dynamic"), ("float32", "float16")):
         with pytest.raises(ValueError, match=r"integer_bytes must .*convert with mode 'int8'"):
-            debugging.debug(ladder[first], ladder[second], x_test[:1])
+            tflite.debug(ladder[first], ladder[second], x_test[:1])

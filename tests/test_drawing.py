@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import subprocess
-import sys
 from typing import Any
 
 from quant_tutorial import mnist, models
@@ -211,12 +209,3 @@ class TestDrawStrokes:
     def test_wrong_strokes(self, arguments: tuple, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             draw_strokes(*arguments)
-
-
-def test_numpy_is_all_it_needs() -> None:
-    code = (
-        "import sys, quant_tutorial.drawing as _; "
-        "print({'tensorflow', 'keras', 'PIL', 'matplotlib', 'scipy'} & {*sys.modules})"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.strip() == "set()", result.stderr

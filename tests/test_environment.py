@@ -1,13 +1,13 @@
 """One source of truth for versions: pyproject.toml → requirements.lock → every installation."""
 
-import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
@@ -31,14 +31,6 @@ def locked() -> list[tuple[Requirement, int]]:
 
 def pins(name: str) -> list[Requirement]:
     return [pin for pin, _ in locked() if canonicalize_name(pin.name) == canonicalize_name(name)]
-
-
-@pytest.fixture(scope="module")
-def environment() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("environment", ROOT / ".make" / "environment.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("needed", RANGES, ids=lambda needed: needed.name)
@@ -86,67 +78,100 @@ def test_each_dependency_says_what_it_is_for() -> None:
         assert re.search(r", +# \w+", line), line
 
 
-class TestPythonVersion:
+# A Python that only notes what it is asked for; `-m venv` leaves a copy of it in the new .venv.
+NOTING = """#!/bin/sh
+echo "$0 $*" >> "$LOG"
+case "$*" in
+  *"zlib"*) exec {python} -c "$2" "$3" ;;
+  *"requires-python"*) exec {python} -c "import sys; sys.version_info = {version}; $2" "$3" ;;
+  *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  *"--require-hashes"*) exit ${{FAIL:-0}} ;;
+esac
+"""
+
+
+class TestMake:
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        """What `make venv` reads, in a folder of its own."""
+        for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+            shutil.copy(ROOT / name, tmp_path)
+        return tmp_path
+
+    @staticmethod
+    def make(
+        project: Path, version: tuple[int, ...] = (3, 12), fail: int = 0
+    ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        """Run `make venv`; return how it ended and what it asked Python for."""
+        python, log = project / "python", project / "log"
+        # Another version is another file, as it would be.
+        python.write_text(NOTING.format(python=sys.executable, version=version))
+        python.chmod(0o755)
+        log.unlink(missing_ok=True)
+        done = subprocess.run(
+            ["make", "venv", f"PYTHON={python}"],
+            cwd=project,
+            env={**os.environ, "LOG": str(log), "FAIL": str(fail)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done, log.read_text().splitlines()
+
     @pytest.mark.parametrize(
         ("version", "word"), [((3, 8, 1), "too old"), ((3, 10), "too old"), ((3, 14), "too new")]
     )
-    def test_unsupported(
-        self, environment: ModuleType, version: tuple[int, ...], word: str
+    def test_an_unsupported_python_is_refused(
+        self, project: Path, version: tuple[int, ...], word: str
     ) -> None:
-        problem = environment.version_problem(version)
-        assert word in problem
-        assert "Python 3.11 to 3.13" in problem
-        assert "PYTHON=python3.13" in problem
+        done, asked = self.make(project, version)
+        assert done.returncode
+        assert word in done.stderr
+        assert "Python 3.11 to 3.13" in done.stderr
+        assert "make venv PYTHON=python3.13" in done.stderr
+        assert not any("-m venv" in line for line in asked)
 
     @pytest.mark.parametrize("version", [(3, 11, 0), (3, 12), (3, 13, 9)])
-    def test_supported(self, environment: ModuleType, version: tuple[int, ...]) -> None:
-        assert environment.version_problem(version) is None
-
-    def test_the_bounds_are_those_of_the_package(self, environment: ModuleType) -> None:
-        low, high = environment.supported_versions()
-        assert PROJECT["requires-python"] == f">={low[0]}.{low[1]},<{high[0]}.{high[1]}"
-
-
-class TestInterruptedInstall:
-    """A stamp must never stand for an environment that was left half-way."""
-
-    @pytest.fixture
-    def made(
-        self, environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> list[list[str]]:
-        """Point the module at an empty folder and record its commands instead of running them."""
-        commands: list[list[str]] = []
-        monkeypatch.setattr(environment, "VENV", str(tmp_path))
-        monkeypatch.setattr(environment, "STAMP", str(tmp_path / "installed.sha256"))
-        monkeypatch.setattr(environment, "has_this_python", lambda: True)
-        monkeypatch.setattr(
-            environment.subprocess, "check_call", lambda command, **_: commands.append(command)
-        )
-        return commands
-
-    def test_a_finished_one_is_kept(self, environment: ModuleType, made: list) -> None:
-        environment.make()
-        assert environment.is_current()
-        made.clear()
-        environment.make()
-        assert not any("venv" in command for command in made)
-
-    def test_one_without_a_stamp_begins_anew(self, environment: ModuleType, made: list) -> None:
-        environment.make()
-        assert "--clear" in made[0]
-
-    def test_the_old_stamp_goes_first(
-        self, environment: ModuleType, made: list, monkeypatch: pytest.MonkeyPatch
+    def test_a_supported_one_installs_the_lock(
+        self, project: Path, version: tuple[int, ...]
     ) -> None:
-        environment.make()
+        done, asked = self.make(project, version)
+        assert done.returncode == 0, done.stderr
+        assert any("--require-hashes" in line and "requirements.lock" in line for line in asked)
+        assert (
+            "fetchNews" in (project / ".venv/share/jupyter/lab/settings/overrides.json").read_text()
+        )
 
-        def interrupted(*_: object, **__: object) -> None:
-            raise KeyboardInterrupt
+    def test_a_finished_one_is_kept(self, project: Path) -> None:
+        self.make(project)
+        _, asked = self.make(project)
+        assert not any("install" in line for line in asked)
+        later = (project / "requirements.lock").stat().st_mtime + 10
+        os.utime(project / "requirements.lock", (later, later))
+        _, asked = self.make(project)
+        assert any("install" in line for line in asked)
+        assert not any("-m venv" in line for line in asked)
 
-        monkeypatch.setattr(environment.subprocess, "check_call", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            environment.make()
-        assert not environment.is_current()
+    def test_one_that_was_interrupted_begins_again(self, project: Path) -> None:
+        """A stamp must never stand for an environment that was left half-way."""
+        self.make(project)
+        later = (project / "requirements.lock").stat().st_mtime + 10
+        os.utime(project / "requirements.lock", (later, later))
+        done, _ = self.make(project, fail=1)
+        assert done.returncode
+        assert not list(project.glob(".venv/installed-*"))
+        _, asked = self.make(project)
+        assert any("-m venv --clear" in line for line in asked)
+
+    def test_another_folder_gets_its_own(self, project: Path, tmp_path: Path) -> None:
+        self.make(project)
+        moved = tmp_path / "moved"
+        moved.mkdir()
+        for path in list(project.iterdir()):
+            if path != moved:
+                path.rename(moved / path.name)
+        _, asked = self.make(moved)
+        assert any("-m venv --clear" in line for line in asked)
 
 
 def test_ruff_finds_nothing() -> None:

@@ -17,9 +17,9 @@ from quant_tutorial.explorers.calibration import RangeExplorer
 from quant_tutorial.explorers.granularity import GranularityExplorer
 from quant_tutorial.explorers.multiplier import MultiplierExplorer
 from quant_tutorial.explorers.post_training import PostTrainingExplorer
-from quant_tutorial.explorers.tensors import TensorExplorer
-from quant_tutorial.plotting import TensorFigure
+from quant_tutorial.explorers.tensors import TensorExplorer, TensorFigure
 from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
+from quant_tutorial.simulate import StagedRun
 
 import keras
 import numpy as np
@@ -90,7 +90,7 @@ class TestAffineExplorer:
     ) -> None:
         explorer.bits.value, explorer.value_range.value = bits, ends
         params = params_from_range(*ends, bits)
-        corners, steps = explorer._plot._stairs.get_data()
+        corners, steps = explorer.plot._stairs.get_data()
         middles = (corners[::2] + corners[1::2]) / 2  # of the treads
         drawn = max(params.scale, (HIGH - LOW) / 500)
         assert np.abs(fake_quantize(middles, params) - steps[::2]).max() <= drawn / 2
@@ -110,7 +110,7 @@ class TestAffineExplorer:
 
     def test_marks_stand_where_the_numbers_are(self, explorer: AffineExplorer) -> None:
         explorer.bits.value = 2
-        plot = explorer._plot
+        plot = explorer.plot
         params = params_from_range(0, 10, 2)
         levels = [segment[0][0] for segment in plot._line_levels.get_segments()]
         np.testing.assert_allclose(levels, [0, 10 / 3, 20 / 3, 10])
@@ -135,7 +135,7 @@ class TestAffineExplorer:
         def broken() -> str:
             raise RuntimeError("no <picture> today")
 
-        monkeypatch.setattr(explorer, "_draw", broken)
+        monkeypatch.setattr(explorer, "draw", broken)
         explorer.bits.value = 9
         assert "RuntimeError: no &lt;picture&gt; today" in explorer._sentence.value
         bundle = explorer._repr_mimebundle_()
@@ -187,9 +187,9 @@ class TestRangeExplorer:
 
     def test_marks_lie_on_the_sum(self, statistics: dict[str, Statistics]) -> None:
         explorer = RangeExplorer(statistics, "relu", bits=4)
-        total = explorer._plot._curves[0]
+        total = explorer.plot._curves[0]
         for name, (low, high) in statistics["relu"].ranges(4).items():
-            (x,), (y,) = explorer._plot._marks[name].get_data()
+            (x,), (y,) = explorer.plot._marks[name].get_data()
             assert (low, x) == (0, high)
             assert y == pytest.approx(np.interp(x, *total.get_data()), rel=0.1)
 
@@ -220,9 +220,9 @@ class TestGranularityExplorer:
     def test_ranges_and_ratios_are_those_of_the_parameters(self) -> None:
         explorer = GranularityExplorer(KERNELS, {(4, "channel-wise"): 0.5}, bits=4)
         largest = np.abs(KERNELS["a"]).max(axis=(0, 1, 2))
-        ends = [segment[0][1] for segment in explorer._plot._ranges.get_segments()]
+        ends = [segment[0][1] for segment in explorer.plot._ranges.get_segments()]
         np.testing.assert_allclose(ends, [*-largest, *largest])
-        shown = {n: p.get_ydata() for n, p in explorer._plot._points.items()}
+        shown = {n: p.get_ydata() for n, p in explorer.plot._points.items()}
         assert (shown["channel-wise"] >= shown["layer-wise"] - 1e-9).all()
         assert shown["channel-wise"][4] > shown["layer-wise"][4] + 10
         assert explorer.text.endswith("All layers channel-wise at 4 bits: accuracy 50.0%.")
@@ -237,7 +237,7 @@ class TestGranularityExplorer:
 class TestPostTrainingExplorer:
     @pytest.fixture(scope="class")
     def made(self, simulator: Any, x_test: np.ndarray, data: Any) -> PostTrainingExplorer:
-        return PostTrainingExplorer(simulator, x_test[:1500], data.y_test[:1500])
+        return PostTrainingExplorer(StagedRun(simulator, x_test[:1500]), data.y_test[:1500])
 
     @pytest.fixture
     def explorer(self, made: PostTrainingExplorer) -> PostTrainingExplorer:
@@ -294,14 +294,14 @@ class TestPostTrainingExplorer:
         for bits in (2, 3, 4, 8):
             explorer.activations.value = bits
             said = float(re.search(r"([\d.]+)% of 1,500 images", explorer.text)[1])
-            text = explorer._estimate()
+            text = explorer.estimate()
             low, high = map(float, re.search(r": ([\d.]+)% to ([\d.]+)% right", text).groups())
             assert low <= said <= high
             assert "estimated on 1,000 images" in text
 
     def test_several_moves_are_finished_once(self, explorer: PostTrainingExplorer) -> None:
         finished = []
-        measure = explorer._finish
+        measure = explorer.draw
 
         def finish() -> str:
             finished.append(explorer.weights.value)
@@ -314,11 +314,11 @@ class TestPostTrainingExplorer:
             await asyncio.sleep(0.5)
             return explorer.text
 
-        explorer._finish = finish
+        explorer.draw = finish
         try:
             text = asyncio.run(drag())
         finally:
-            explorer._finish = measure
+            explorer.draw = measure
         assert finished == [3]
         assert "of 1,500 images right" in text
 
@@ -372,7 +372,7 @@ class TestTensorExplorer:
             assert explorer.text.startswith(f"{name}: ")
         assert len(seen) == len(names) - 1  # flatten only moves what relu3 gives
         explorer.tensor.value = "conv2: weights"
-        kernel = models.kernels(models.fold_batch_norm(models.load_baseline()))["conv2"]
+        kernel = models.weights(models.fold_batch_norm(models.load_baseline()))["conv2"]
         low, high = re.search(r"stand for ([-\d.]+) to ([-\d.]+)\.", explorer.text).groups()
         assert float(low) == pytest.approx(kernel.min(), abs=0.005)
         assert float(high) == pytest.approx(kernel.max(), abs=0.005)
@@ -435,7 +435,7 @@ class TestTensorExplorer:
 
         def bars(name: str) -> tuple[list[float], list[float]]:
             explorer.tensor.value = name
-            sides = explorer._plot._bars
+            sides = explorer.plot._bars
             return tuple([s[1][1] for s in side.get_segments()] for side in sides)
 
         # With one scale each integer is one real number: no empty bins between, no doubled ones.

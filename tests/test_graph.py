@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from quant_tutorial import graph, models
+from quant_tutorial import models
+from quant_tutorial.simulate import graph
 
 import keras
 import numpy as np

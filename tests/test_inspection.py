@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from quant_tutorial import inspection, tflite
+from quant_tutorial import flatbuffer, tflite
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def interpreter_of(content: bytes) -> Interpreter:
 def test_tensors_are_those_of_the_interpreter(ladder: dict[str, bytes], mode: str) -> None:
     interpreter = interpreter_of(ladder[mode])
     details = {d["index"]: d for d in interpreter.get_tensor_details()}
-    found = inspection.inspect(ladder[mode])
+    found = tflite.inspect(ladder[mode])
     # Beyond those of the file the interpreter lists what its kernels calculate with.
     scratch = {d["name"] for index, d in details.items() if index >= len(found.tensors)}
     assert scratch <= {"", "Conv_hwcn_weights", "Conv_row_sums"}
@@ -49,7 +49,7 @@ def test_tensors_are_those_of_the_interpreter(ladder: dict[str, bytes], mode: st
 
 @pytest.mark.parametrize("mode", MODES)
 def test_ops_are_those_of_the_interpreter(ladder: dict[str, bytes], mode: str) -> None:
-    found = inspection.inspect(ladder[mode])
+    found = tflite.inspect(ladder[mode])
     theirs = interpreter_of(ladder[mode])._get_ops_details()
     assert [op.type for op in found.ops] == [op["op_name"] for op in theirs]
     for op, other in zip(found.ops, theirs, strict=True):
@@ -58,7 +58,7 @@ def test_ops_are_those_of_the_interpreter(ladder: dict[str, bytes], mode: str) -
 
 
 def test_layers_and_kinds(ladder: dict[str, bytes]) -> None:
-    found = inspection.inspect(ladder["int8"])
+    found = tflite.inspect(ladder["int8"])
     assert [op.layers for op in found.ops] == [
         ("conv1", "bn1", "relu1"),
         ("pool1",),
@@ -72,7 +72,7 @@ def test_layers_and_kinds(ladder: dict[str, bytes]) -> None:
     assert [t.kind for t in found.ops[-1].inputs] == ["activation", "weights", "bias"]
     assert found.ops[-1].outputs[0].kind == "output"
     assert found.op_types == ("CONV_2D", "MAX_POOL_2D", "RESHAPE", "FULLY_CONNECTED")
-    half = inspection.inspect(ladder["float16"])
+    half = tflite.inspect(ladder["float16"])
     assert {t.kind for op in half.ops[:8] for t in op.inputs} == {"weights", "bias"}
     assert half.ops[-1].inputs[1].kind == "dequantized weights"
 
@@ -90,7 +90,7 @@ def test_default_and_nested_names() -> None:
     image = keras.Input((8, 8, 1))
     x = layers.Conv2D(2, 3, name="conv")(inner(image))
     model = keras.Model(image, layers.Dense(3, name="out")(layers.Flatten(name="flat")(x)))
-    found = inspection.inspect(tflite.convert(model, "float32"))
+    found = tflite.inspect(tflite.convert(model, "float32"))
     assert [op.layers for op in found.ops[:3]] == [("inner/conv",), ("inner/conv_1",), ("conv",)]
 
 
@@ -109,7 +109,7 @@ class TestVerdict:
         ],
     )
     def test_no(self, ladder: dict[str, bytes], mode: str, reason: str) -> None:
-        found = inspection.inspect(ladder[mode])
+        found = tflite.inspect(ladder[mode])
         assert not found.integer_only
         with pytest.raises(AssertionError, match=reason):
             raise AssertionError(found.reason)
@@ -117,7 +117,7 @@ class TestVerdict:
 
     def test_yes(self, ladder: dict[str, bytes], files: dict[str, bytes]) -> None:
         for content in (ladder["int8"], ladder["int16x8"], files["int8, uint8 input"]):
-            found = inspection.inspect(content)
+            found = tflite.inspect(content)
             assert found.integer_only
             assert f"every tensor of its {len(found.ops)} ops holds integers" in found.verdict
             kinds = {details["dtype"] for details in interpreter_of(content).get_tensor_details()}
@@ -125,12 +125,12 @@ class TestVerdict:
 
     def test_only_the_weights_are_integers(self) -> None:
         model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="wide")])
-        found = inspection.inspect(tflite.convert(model, "dynamic"))
+        found = tflite.inspect(tflite.convert(model, "dynamic"))
         assert "only the weights of op 0 (FULLY_CONNECTED, wide) are int8" in found.reason
 
 
 def test_text_and_page(ladder: dict[str, bytes]) -> None:
-    found = inspection.inspect(ladder["int8"])
+    found = tflite.inspect(ladder["int8"])
     lines = repr(found).splitlines()
     assert lines[0] == found.verdict
     (weights,) = (line for line in lines if line.startswith("conv1/convolution"))
@@ -144,26 +144,26 @@ def test_text_and_page(ladder: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("content", [b"", b"no model", b"    TFL3", b"\xff" * 4 + b"TFL3" * 9])
 def test_other_bytes(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"model_bytes is not a \.tflite model"):
-        inspection.inspect(content)
+        tflite.inspect(content)
 
 
 @pytest.mark.parametrize("content", ["model.tflite", keras.Model(), 8, None])
 def test_no_bytes(content: Any) -> None:
     message = rf"must be the content of a \.tflite file, got {type(content).__name__}: read it with"
     with pytest.raises(ValueError, match=message):
-        inspection.inspect(content)
+        tflite.inspect(content)
 
 
 def test_half_a_file(files: dict[str, bytes]) -> None:
     with pytest.raises(ValueError, match=r"model_bytes is not a \.tflite model"):
-        inspection.inspect(files["float32"][: len(files["float32"]) // 2])
+        tflite.inspect(files["float32"][: len(files["float32"]) // 2])
 
 
 def test_params_know_their_bits() -> None:
-    def tensor(kind: str, scales: Any, points: Any) -> inspection.Tensor:
+    def tensor(kind: str, scales: Any, points: Any) -> flatbuffer.Tensor:
         arrays = np.array(scales, np.float32), np.array(points, np.int32)
         dtype = np.dtype(np.int8)
-        return inspection.Tensor("t", (2,), dtype, *arrays, 0, kind, "weights", 1, 0)
+        return flatbuffer.Tensor("t", (2,), dtype, *arrays, 0, kind, "weights", 1, 0)
 
     assert tensor("int4", [0.5, 1], [0, 0]).params.bits == 4
     assert tensor("int2", [0.5], [0]).params.qmin == -2

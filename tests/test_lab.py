@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import drawing, inspection, mnist, models, plotting_lab, qat_training, tflite
+from quant_tutorial import drawing, mnist, models, plotting, qat, tflite
 from quant_tutorial.affine import params_from_range
 from quant_tutorial.explorers.lab import QuantizationLab
+from quant_tutorial.explorers.lab_figure import describe_drawing
 from quant_tutorial.lab import (
     LAYERS,
     PRESETS,
@@ -133,7 +134,7 @@ def test_ranges_are_scaled(simulator: Simulator, percent: int, bits: int) -> Non
 def test_trained_ranges_go_with_trained_bits(lab: Lab) -> None:
     whole = Setting(2, 2, source="W2A2")
     trained = lab.params(whole)
-    model = qat_training.load_trained("W2A2")
+    model = qat.load_trained("W2A2")
     kernel = model.get_layer("conv2").layer.kernel
     assert trained.weights["conv2"] == model.get_layer("conv2").quantizer.params(kernel)
     assert trained.activations["relu3"] == model.get_layer("flatten_quant").params()
@@ -204,7 +205,7 @@ def test_fewer_images(lab: Lab) -> None:
 def test_trained_models_answer_as_they_do_in_keras(lab: Lab) -> None:
     setting = PRESETS["rescued by QAT"]
     reading = lab.measure(setting)
-    model = qat_training.load_trained("W2A2")
+    model = qat.load_trained("W2A2")
     answers = models.predict(model, lab.images).argmax(axis=1)
     assert np.mean(answers == reading.answers) >= 0.998
     assert reading.accuracy > 0.97
@@ -234,7 +235,7 @@ def test_logits_of_a_drawing(lab: Lab, baseline: Any, name: str) -> None:
         bench = lab._baseline
         simulated = bench.simulator.simulated(bench.params(setting))
     else:
-        simulated = qat_training.load_trained(setting.source)
+        simulated = qat.load_trained(setting.source)
     np.testing.assert_allclose(after, models.predict(simulated, image[np.newaxis])[0], atol=1e-3)
     np.testing.assert_array_equal(lab.logits(setting, image)[1], after)
 
@@ -315,10 +316,10 @@ def test_files(
     reading = lab.measure(setting)
     assert done.agreement == np.mean(found.predictions == reading.answers)
     assert done.agreement >= 0.997
-    ops = [op for op in inspection.inspect(done.content).ops if op.type != "DEQUANTIZE"]
+    ops = [op for op in tflite.inspect(done.content).ops if op.type != "DEQUANTIZE"]
     weighted = [op for op in ops if op.type in ("CONV_2D", "FULLY_CONNECTED")]
     assert len(weighted) == 4
-    kinds = {t.type for t in inspection.inspect(done.content).tensors if t.kind == "weights"}
+    kinds = {t.type for t in tflite.inspect(done.content).tensors if t.kind == "weights"}
     assert weights in kinds
     assert {op.outputs[0].type for op in weighted} == {activations}
 
@@ -326,7 +327,7 @@ def test_files(
 def test_ranges_reach_the_file(lab: Lab) -> None:
     setting = Setting(4, 8, ranges={"conv1": 60, "logits": 150}, calibrator="mse")
     params = lab.params(setting)
-    found = inspection.inspect(lab.plan(setting).make(lab.images[:1]))
+    found = tflite.inspect(lab.plan(setting).make(lab.images[:1]))
     weighted = [op for op in found.ops if op.type in ("CONV_2D", "FULLY_CONNECTED")]
     for op, layer, node in zip(
         weighted, LAYERS, ("relu1", "relu2", "relu3", "logits"), strict=True
@@ -352,9 +353,7 @@ def test_files_with_layers_in_float(
     done = lab.export(setting, tmp_path)
     assert done.agreement >= 0.997
     weighted = [
-        op
-        for op in inspection.inspect(done.content).ops
-        if op.type in ("CONV_2D", "FULLY_CONNECTED")
+        op for op in tflite.inspect(done.content).ops if op.type in ("CONV_2D", "FULLY_CONNECTED")
     ]
     integer = [not op.outputs[0].is_float for op in weighted]
     assert integer == [layer not in spared for layer in LAYERS]
@@ -377,25 +376,25 @@ def test_every_plan_says_something(simulator: Simulator) -> None:
 
 
 def test_words() -> None:
-    assert plotting_lab.describe_bits([4, 4, 4]) == "4 bits"
-    assert plotting_lab.describe_bits([4, None]) == "4, float bits"
-    assert plotting_lab.describe_bits([None, None]) == "float"
-    assert plotting_lab.describe_percent([100, 100]) == "100 %"
-    assert plotting_lab.describe_percent([100, 55]) == "100, 55 %"
-    assert plotting_lab.describe_db(np.inf) == "exact"
-    assert plotting_lab.describe_db(-2.7) == "−3"
+    assert plotting.describe_bits([4, 4, 4]) == "4 bits"
+    assert plotting.describe_bits([4, None]) == "4, float bits"
+    assert plotting.describe_bits([None, None]) == "float"
+    assert plotting.describe_percent([100, 100]) == "100 %"
+    assert plotting.describe_percent([100, 55]) == "100, 55 %"
+    assert plotting.describe_db(np.inf) == "exact"
+    assert plotting.describe_db(-2.7) == "−3"
     three, zeros = np.eye(10)[3], np.zeros(10)
-    assert plotting_lab.describe_drawing(None) == "The canvas is empty."
-    assert plotting_lab.describe_drawing((three, 2 * three)) == "To the drawing both models say 3."
-    assert plotting_lab.describe_drawing((three, zeros)) == (
+    assert describe_drawing(None) == "The canvas is empty."
+    assert describe_drawing((three, 2 * three)) == "To the drawing both models say 3."
+    assert describe_drawing((three, zeros)) == (
         "To the drawing the float model says 3, the other 0, one of 10 tied."
     )
     digits = np.arange(10).repeat(10)
-    assert plotting_lab.describe_changes(digits, digits) == "No image is answered differently."
+    assert plotting.describe_changes(digits, digits) == "No image is answered differently."
     moved = np.where(np.arange(100) < 3, 7, digits)
-    assert "Fewer than 10" in plotting_lab.describe_changes(digits, moved)
+    assert "Fewer than 10" in plotting.describe_changes(digits, moved)
     moved = np.where(digits == 4, 9, digits)
-    assert plotting_lab.describe_changes(digits, moved) == (
+    assert plotting.describe_changes(digits, moved) == (
         "About 10 images are answered differently; most often 4 becomes 9."
     )
 
@@ -444,7 +443,7 @@ def test_presets(lab: Lab, explorer: QuantizationLab, name: str) -> None:
     reading = lab.measure(PRESETS[name])
     assert f"{reading.accuracy:.1%} of {IMAGES:,} images right" in explorer.text
     assert f"weights of {reading.weight_bytes:,} bytes" in explorer.text
-    decibels = [plotting_lab.describe_db(value) for value in reading.sqnr.values()]
+    decibels = [plotting.describe_db(value) for value in reading.sqnr.values()]
     names = ("image", *LAYERS)
     said = ", ".join(f"{n} {db}" for n, db in zip(names, decibels, strict=True))
     assert f"SQNR of the activations in dB: {said}." in explorer.text
@@ -452,8 +451,8 @@ def test_presets(lab: Lab, explorer: QuantizationLab, name: str) -> None:
 
 def test_a_preset_is_drawn_once(explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(explorer, "_draw", lambda: drawn.append(explorer.setting) or "")
-    monkeypatch.setattr(explorer, "_finish", lambda: "")
+    monkeypatch.setattr(explorer, "estimate", lambda: drawn.append(explorer.setting) or "")
+    monkeypatch.setattr(explorer, "draw", lambda: "")
     explorer.presets["where PTQ breaks"].click()
     assert drawn == [PRESETS["where PTQ breaks"]]
 
@@ -486,10 +485,10 @@ def test_a_setting_out_of_reach(explorer: QuantizationLab, percent: float) -> No
 def test_every_control_changes_picture_and_sentence(
     explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explorer, "_finish", None)  # the estimate shows it
+    monkeypatch.setattr(explorer, "draw", lambda: explorer.text)  # the estimate shows it
     explorer.update()
     sliders = [
-        row.source
+        row.slider
         for rows in (explorer.weights, explorer.activations, explorer.ranges)
         for row in rows.values()
     ]
@@ -560,7 +559,7 @@ def test_every_handle_and_box_has_its_own_name(explorer: QuantizationLab) -> Non
             cells = [
                 widget
                 for widget in descendants(explorer)
-                if control.source in getattr(widget, "children", ())
+                if control.slider in getattr(widget, "children", ())
             ]
             (cell,) = cells
             fields = [w for w in cell.children if isinstance(w, widgets.BoundedIntText)]
@@ -576,7 +575,7 @@ def test_first_an_estimate_that_holds_the_result(explorer: QuantizationLab) -> N
     for bits in (2, 3, 4, 8):
         explorer.show(Setting(activations=bits))
         said = float(re.search(r"([\d.]+)% of 1,500 images", explorer.text)[1])
-        text = explorer._estimate()
+        text = explorer.estimate()
         low, high = map(float, re.search(r": ([\d.]+)% to ([\d.]+)% right", text).groups())
         assert low <= said <= high
         assert "estimated on 1,000 images" in text
@@ -584,7 +583,7 @@ def test_first_an_estimate_that_holds_the_result(explorer: QuantizationLab) -> N
 
 def test_several_moves_are_finished_once(explorer: QuantizationLab) -> None:
     finished = []
-    measure = explorer._finish
+    measure = explorer.draw
 
     def finish() -> str:
         finished.append(explorer.setting.weights["conv1"])
@@ -592,15 +591,15 @@ def test_several_moves_are_finished_once(explorer: QuantizationLab) -> None:
 
     async def drag() -> None:
         for bits in (7, 5, 3):
-            explorer.weights["conv1"].source.value = bits
+            explorer.weights["conv1"].slider.value = bits
             assert "estimated" in explorer.text
         await asyncio.sleep(0.5)
 
-    explorer._finish = finish
+    explorer.draw = finish
     try:
         asyncio.run(drag())
     finally:
-        explorer._finish = measure
+        explorer.draw = measure
     assert finished == [3]
     assert "of 1,500 images right" in explorer.text
 
@@ -610,19 +609,19 @@ class TestDrawing:
         explorer.show(PRESETS["where PTQ breaks"])
         before = picture(explorer)
         explorer.canvas.show(lab.images[3])
-        said = plotting_lab.describe_drawing(lab.logits(explorer.setting, lab.images[3]))
+        said = describe_drawing(lab.logits(explorer.setting, lab.images[3]))
         assert explorer.text.endswith(f" {said}")
         assert (picture(explorer) != before).any()
         np.testing.assert_allclose(
-            explorer._plot._digit.get_array(), lab.images[3][..., 0], atol=1e-6
+            explorer.plot._digit.get_array(), lab.images[3][..., 0], atol=1e-6
         )
-        widths = [bar.get_width() for bar, _ in explorer._plot._logits[0]]
+        widths = [bar.get_width() for bar, _ in explorer.plot._logits[0]]
         assert np.argmax(widths) == lab.logits(explorer.setting, lab.images[3])[0].argmax()
 
     def test_an_empty_canvas(self, explorer: QuantizationLab) -> None:
         explorer.canvas.clear()
         assert explorer.text.endswith("The canvas is empty.")
-        explorer.weights["conv1"].source.value = 4
+        explorer.weights["conv1"].slider.value = 4
         assert explorer.text.endswith("The canvas is empty.")
         picture(explorer)
         explorer.canvas.show(explorer._lab.images[1])
@@ -647,7 +646,8 @@ class TestDrawing:
         flips = np.flatnonzero(
             lab.measure(PRESETS["where PTQ breaks"]).answers != lab.float_answers
         )
-        for index in flips[:2]:
+        shown = flips[np.linspace(0, len(flips) - 1, 12).astype(int)]
+        for index in shown[:2]:
             explorer.flipped.click()
             np.testing.assert_allclose(explorer.canvas.image, lab.images[index], atol=1e-6)
             assert "the float model says" in explorer.text
@@ -669,7 +669,7 @@ class TestExport:
         data = re.search(r"href='data:application/octet-stream;base64,([^']+)'", said)[1]
         assert base64.b64decode(data) == content
         assert not explorer.export.disabled
-        explorer.weights["conv1"].source.value = 5
+        explorer.weights["conv1"].slider.value = 5
         assert explorer._result.value == ""
 
     def test_no_file(self, explorer: QuantizationLab) -> None:
@@ -698,7 +698,7 @@ def test_a_missing_model_is_told_about(
     def missing(name: str) -> None:
         raise FileNotFoundError(f"The trained model {name} is missing")
 
-    monkeypatch.setattr(qat_training, "load_trained", missing)
+    monkeypatch.setattr(qat, "load_trained", missing)
     explorer.source.value = "trained at W5A5 (QAT)"
     assert "The trained model W5A5 is missing" in explorer.text
     assert "role='alert'" in explorer._sentence.value

@@ -1,6 +1,5 @@
 """The baseline: within its limits, trained, and trainable again."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -32,34 +31,6 @@ def test_accuracy_is_the_one_written_down(
     assert figures["training_minutes"] <= 10
 
 
-def test_training_learns_and_repeats_itself(data: mnist.Mnist, x_test: np.ndarray) -> None:
-    first, second = (
-        models.train_baseline(data.x_train[:12800], data.y_train[:12800], epochs=5, verbose=0)
-        for _ in range(2)
-    )
-    answers, again = (models.predict(m, x_test[:2000]).argmax(axis=1) for m in (first, second))
-    assert metrics.accuracy(answers, data.y_test[:2000]) > 0.9
-    # Threads may add up floats in another order; `make baseline` forbids that, at some cost.
-    assert metrics.agreement(answers, again) > 0.99
-
-
-def test_moved_images_stay_digits(data: mnist.Mnist) -> None:
-    images = mnist.to_float(data.x_train[:64])
-    moved, again, other = (models._moved(images, 1, np.int64(step)).numpy() for step in (0, 0, 1))
-    assert (moved == again).all()
-    assert not np.allclose(moved, other)
-    assert moved.shape == images.shape
-    assert moved.min() >= 0
-    assert moved.max() <= 1
-    # Little of the ink leaves the picture, and the middle of it hardly moves.
-    assert moved.sum() == pytest.approx(images.sum(), rel=0.1)
-
-
-def test_training_needs_a_batch(data: mnist.Mnist) -> None:
-    with pytest.raises(ValueError, match="images must hold at least 128 images, got 100"):
-        models.train_baseline(data.x_train[:100], data.y_train[:100])
-
-
 def test_missing_and_damaged_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"weights are missing: .*\. Get them back"):
         models.load_baseline(tmp_path / "none.weights.h5")
@@ -86,19 +57,6 @@ def test_an_overwritten_block_is_found(tmp_path: Path, start: int) -> None:
         models.load_baseline(path)
 
 
-def test_the_command_refuses_before_it_trains(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for arguments, message in (
-        (["--output", "x.h5"], "--output must end in .weights.h5, got x.h5"),
-        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
-    ):
-        monkeypatch.setattr("sys.argv", ["models", *arguments])
-        with pytest.raises(SystemExit):
-            models.main()
-        assert message in capsys.readouterr().err
-
-
 class TestInt8Baseline:
     def test_it_is_what_the_converter_makes(self, files: dict[str, bytes]) -> None:
         shipped = tflite.tensors(models.load_int8_baseline())
@@ -117,21 +75,6 @@ class TestInt8Baseline:
         (tmp_path / "x.tflite").write_bytes(content)
         with pytest.raises(ValueError, match="damaged"):
             models.load_int8_baseline(tmp_path / "x.tflite")
-
-    def test_the_command_makes_it_again(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        output = tmp_path / "baseline.weights.h5"
-        output.write_bytes(models.WEIGHTS.read_bytes())
-        figures = models.WEIGHTS.with_name("baseline.json").read_text()
-        (tmp_path / "baseline.json").write_text(figures)
-        monkeypatch.setattr("sys.argv", ["models", "--int8", "--output", str(output)])
-        models.main()
-        assert json.loads(capsys.readouterr().out)["sha256"] == json.loads(figures)["sha256"]
-        content = (tmp_path / "baseline_int8.tflite").read_bytes()
-        written = json.loads((tmp_path / "baseline.json").read_text())
-        assert written["int8_sha256"] == hashlib.sha256(content).hexdigest()
-        assert len(content) == len(models.load_int8_baseline())
 
 
 def test_multiply_adds_by_hand() -> None:
@@ -170,7 +113,7 @@ class TestFolding:
         folded = models.fold_batch_norm(baseline)
         before, after = (models.predict(model, x_test) for model in (baseline, folded))
         assert np.abs(before - after).max() < 1e-4
-        assert list(models.kernels(folded)) == ["conv1", "conv2", "conv3", "logits"]
+        assert list(models.weights(folded)) == ["conv1", "conv2", "conv3", "logits"]
 
     def test_every_kind_of_layer_in_a_sequential_model(self) -> None:
         layers = keras.layers
@@ -226,7 +169,7 @@ def test_kernels_go_out_and_in_again() -> None:
             layers.Conv2D(5, 2, name="conv"),
         ]
     )
-    kernels = models.kernels(model)
+    kernels = models.weights(model)
     assert {name: kernel.shape for name, kernel in kernels.items()} == {
         "depthwise": (3, 3, 6),
         "conv": (2, 2, 6, 5),
@@ -235,9 +178,9 @@ def test_kernels_go_out_and_in_again() -> None:
     before = models.predict(model, x)
     doubled = dict(kernels)
     doubled["depthwise"] = kernels["depthwise"] * np.arange(6)
-    models.set_kernels(model, doubled)
+    models.set_weights(model, doubled)
     # Output channel 2·i + j of a depthwise convolution comes from input i: channel 0 is now 0.
     depthwise = keras.Model(model.inputs[0], model.get_layer("depthwise").output)
     assert not models.predict(depthwise, x)[..., 0].any()
-    models.set_kernels(model, kernels)
+    models.set_weights(model, kernels)
     np.testing.assert_array_equal(models.predict(model, x), before)

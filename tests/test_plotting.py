@@ -1,6 +1,8 @@
 """Tables and sentences; the pictures of the explorers are tested in test_explorers.py."""
 
 from quant_tutorial import plotting
+from quant_tutorial.explorers.post_training import PostTrainingFigure
+from quant_tutorial.table import Table
 
 import numpy as np
 import pytest
@@ -9,18 +11,18 @@ from matplotlib.figure import Figure
 
 class TestTable:
     def test_text_is_aligned(self) -> None:
-        table = plotting.Table(["name", "n"], [["one", 1], ["twenty", 20]])
+        table = Table(["name", "n"], [["one", 1], ["twenty", 20]])
         assert repr(table).splitlines() == ["name    n", "------  --", "one     1", "twenty  20"]
 
     def test_html_is_escaped(self) -> None:
-        page = plotting.Table(["<a>"], [["x & y"], ["z"]])._repr_html_()
+        page = Table(["<a>"], [["x & y"], ["z"]])._repr_html_()
         assert "&lt;a&gt;" in page
         assert "x &amp; y" in page
         assert (page.count("<th "), page.count("<td "), page.count("<tr>")) == (1, 2, 3)
 
     def test_rows_must_fit(self) -> None:
         with pytest.raises(ValueError, match=r"rows must have 2 entries each, got \['1'\]"):
-            plotting.Table(["a", "b"], [[1]])
+            Table(["a", "b"], [[1]])
 
 
 def test_digits() -> None:
@@ -92,20 +94,19 @@ def test_points() -> None:
 
 
 def test_post_training_figure() -> None:
-    figure = plotting.PostTrainingFigure(0.99, 1000)
-    change = np.zeros((10, 10), int)
-    change[3, 3], change[3, 5] = -4, 4
-    images = np.ones((2, 28, 28, 1))
-    figure.show_changes(change, images, [(3, 3, 5), (3, 3, 5)], 4)
+    figure = PostTrainingFigure(0.99, 1000)
+    labels = np.full(40, 3)
+    after = np.where(np.arange(40) % 20 == 7, 5, 3)
+    shown = figure.changes.show(labels, after, labels, np.ones((40, 28, 28, 1)))
+    assert shown.tolist() == [7, 27]
     figure.update(0.5, 250)
     assert figure._bar.get_width() == 50
     assert figure._figures.get_text() == "50.00%, −49.00 points"
-    assert figure._numbers[3, 5].get_text() == "+4"
-    assert figure._numbers[3, 3].get_text() == "−4"
-    assert figure._numbers[0, 0].get_text() == ""
-    titles = [title.get_text() for _, title in figure._images]
-    assert titles[:3] == ["3: 3 → 5", "3: 3 → 5", ""]
-    assert not figure._images[2][0].get_visible()
+    counts = figure.changes._counts
+    assert [counts[place].get_text() for place in ((3, 5), (3, 3), (0, 0))] == ["+2", "−2", ""]
+    digits = figure.changes._row._digits
+    assert [title.get_text() for _, title in digits[:3]] == ["3: 3 → 5", "3: 3 → 5", ""]
+    assert [image.get_visible() for image, _ in digits[:3]] == [True, True, False]
     figure.update(0.5, 250, (0.4, 0.6), 1000)
     assert list(figure._spread.get_xdata()) == [40, 60]
     assert "40 to 60 %, estimated on 1,000 images" in figure._figures.get_text()

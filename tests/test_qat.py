@@ -9,10 +9,8 @@ from typing import Any
 
 from quant_tutorial import metrics, mnist, models, qat, simulate
 from quant_tutorial.affine import QuantParams, params_from_range
-from quant_tutorial.graph import nodes
 from quant_tutorial.scheme import FLOAT, LayerScheme, QuantScheme, TensorScheme
-from quant_tutorial.simulate import Simulator
-from quant_tutorial.stages import StagedRun
+from quant_tutorial.simulate import Simulator, StagedRun, nodes
 
 import keras
 import numpy as np
@@ -229,7 +227,7 @@ class TestForward:
         """Why batch norm is folded first: it multiplies channels, here by very different gains."""
         layer, norm = baseline.get_layer("conv2"), baseline.get_layer("bn2")
         gain = norm.gamma / keras.ops.sqrt(norm.moving_variance + norm.epsilon)
-        folded = models.kernels(models.fold_batch_norm(baseline))["conv2"]
+        folded = models.weights(models.fold_batch_norm(baseline))["conv2"]
         np.testing.assert_allclose(folded, layer.kernel * gain, rtol=1e-4, atol=1e-6)
         one = params_from_range(-1, 1, 4, symmetric=True, narrow_range=True)
         on_levels = np.asarray(through(layer.kernel.numpy(), one))
@@ -314,7 +312,7 @@ class TestTraining:
         assert float(layer.maximum) == before
         model(images, training=True)
         # The range of the input moves first, by a hundredth: what is seen here hardly differs.
-        expected = qat.MOMENTUM * before + (1 - qat.MOMENTUM) * largest
+        expected = qat.layers.MOMENTUM * before + (1 - qat.layers.MOMENTUM) * largest
         assert abs(expected - before) > 1e-3 * before
         assert float(layer.maximum) == pytest.approx(expected, rel=1e-4)
         assert layer.params().maximum == pytest.approx(expected, rel=1e-2)

@@ -2,18 +2,7 @@
 
 from typing import Any
 
-from quant_tutorial import (
-    inspection,
-    integer,
-    kernels,
-    metrics,
-    mnist,
-    models,
-    qat,
-    qat_export,
-    recipes,
-    tflite,
-)
+from quant_tutorial import flatbuffer, integer, metrics, mnist, models, qat, tflite
 from quant_tutorial.affine import quantize
 from quant_tutorial.scheme import QuantScheme, TensorScheme
 from quant_tutorial.simulate import ModelParams, with_params
@@ -62,7 +51,7 @@ def trained(
 def integers_of(model: keras.Model) -> dict[str, np.ndarray]:
     """Compute the trained integers, output channels last."""
     params = qat.trained_params(model)
-    kernels_ = models.kernels(qat.float_model(model))
+    kernels_ = models.weights(qat.float_model(model))
     return {name: quantize(kernel, params.weights[name]) for name, kernel in kernels_.items()}
 
 
@@ -80,10 +69,10 @@ class TestInt8:
         self, trained: dict[str, keras.Model], name: str
     ) -> None:
         model = trained[name]
-        content = qat_export.int8_file(model)
-        found = inspection.inspect(content)
+        content = qat.int8_file(model)
+        found = tflite.inspect(content)
         assert found.integer_only
-        params, weights = qat.trained_params(model), qat_export.file_weights(content)
+        params, weights = qat.trained_params(model), qat.file_weights(content)
         for layer, q in integers_of(model).items():
             stored, scales = weights[layer]
             np.testing.assert_array_equal(channels_last(stored, q), q)
@@ -91,7 +80,7 @@ class TestInt8:
         theirs = {
             (int(t.zero_points[0]), float(t.scales[0]))
             for t in found.tensors
-            if t.kind in inspection.FLOWING and len(t.scales) == 1
+            if t.kind in flatbuffer.FLOWING and len(t.scales) == 1
         }
         for chosen in params.activations.values():
             assert any(
@@ -106,7 +95,7 @@ class TestInt8:
     def test_litert_answers_as_the_trained_model(
         self, trained: dict[str, keras.Model], name: str, x_test: np.ndarray
     ) -> None:
-        content = qat_export.int8_file(trained[name])
+        content = qat.int8_file(trained[name])
         theirs = tflite.predict(content, x_test[:2000]).argmax(axis=1)
         ours = models.predict(trained[name], x_test[:2000]).argmax(axis=1)
         assert metrics.agreement(ours, theirs) >= 0.998
@@ -114,9 +103,9 @@ class TestInt8:
     def test_with_integers_alone_bit_for_bit(
         self, trained: dict[str, keras.Model], x_test: np.ndarray
     ) -> None:
-        content = qat_export.int8_file(trained["baseline 8"])
+        content = qat.int8_file(trained["baseline 8"])
         images = quantize(x_test[:500], tflite.input_output(content)[0].params)
-        expected = kernels.run_all(content, images, "reference")
+        expected = tflite.run_all(content, images, "reference")
         given = integer.run_all(integer.load(content), images)
         assert given.keys() == expected.keys()
         for name, values in expected.items():
@@ -126,9 +115,9 @@ class TestInt8:
     def test_types_of_input_and_output(
         self, trained: dict[str, keras.Model], io: str, x_test: np.ndarray
     ) -> None:
-        content = qat_export.int8_file(trained["baseline 8"], io=io)
+        content = qat.int8_file(trained["baseline 8"], io=io)
         assert [t.type for t in tflite.input_output(content)] == [io, io]
-        plain = qat_export.int8_file(trained["baseline 8"])
+        plain = qat.int8_file(trained["baseline 8"])
         np.testing.assert_allclose(
             tflite.predict(content, x_test[:50]), tflite.predict(plain, x_test[:50]), atol=1e-6
         )
@@ -138,13 +127,13 @@ class TestInt8:
             return qat.quantize_aware(baseline, chosen, calibration[:50])
 
         with pytest.raises(ValueError, match=r"activations of relu1 have 4 bits.*take 8"):
-            qat_export.int8_file(made(scheme(8, 4)))
+            qat.int8_file(made(scheme(8, 4)))
         asymmetric = QuantScheme(TensorScheme(8, symmetric=False), TensorScheme(8))
         with pytest.raises(ValueError, match=r"of conv1 have 8 bits.*zero point 0.*symmetric"):
-            qat_export.int8_file(made(asymmetric))
+            qat.int8_file(made(asymmetric))
         spared = QuantScheme(overrides={"logits": None})
         with pytest.raises(ValueError, match="activations of logits are floats"):
-            qat_export.int8_file(made(spared))
+            qat.int8_file(made(spared))
 
 
 class TestLowBits:
@@ -162,11 +151,11 @@ class TestLowBits:
     def test_the_files_integers_are_the_trained_ones(
         self, trained: dict[str, keras.Model], name: str, recipe: str
     ) -> None:
-        content = qat_export.low_bit_file(trained[name], recipe)
-        bits = recipes.RECIPES[recipe].weight_bits
-        tensors = [t for t in inspection.inspect(content).tensors if t.kind == "weights"]
+        content = qat.low_bit_file(trained[name], recipe)
+        bits = tflite.RECIPES[recipe].weight_bits
+        tensors = [t for t in tflite.inspect(content).tensors if t.kind == "weights"]
         assert {t.type for t in tensors} == {f"int{bits}"}
-        params, weights = qat.trained_params(trained[name]), qat_export.file_weights(content)
+        params, weights = qat.trained_params(trained[name]), qat.file_weights(content)
         for layer, q in integers_of(trained[name]).items():
             stored, scales = weights[layer]
             np.testing.assert_array_equal(channels_last(stored, q), q)
@@ -175,7 +164,7 @@ class TestLowBits:
     def test_litert_computes_with_them(
         self, trained: dict[str, keras.Model], x_test: np.ndarray
     ) -> None:
-        content = qat_export.low_bit_file(trained["baseline 2"], "weight_only_wi2_afp32")
+        content = qat.low_bit_file(trained["baseline 2"], "weight_only_wi2_afp32")
         params = qat.trained_params(trained["baseline 2"])
         nothing = dict.fromkeys(params.activations)
         plain = qat.float_model(trained["baseline 2"])
@@ -186,16 +175,16 @@ class TestLowBits:
 
     def test_a_recipe_that_does_not_fit(self, trained: dict[str, keras.Model]) -> None:
         with pytest.raises(ValueError, match=r"weights of conv1 have 4 bits: .* at most 2 bits"):
-            qat_export.low_bit_file(trained["baseline 4"], "weight_only_wi2_afp32")
+            qat.low_bit_file(trained["baseline 4"], "weight_only_wi2_afp32")
         with pytest.raises(ValueError, match=r"one of dynamic_wi8_afp32, .*got 'static_wi8_ai8'"):
-            qat_export.low_bit_file(trained["baseline 4"], "static_wi8_ai8")
+            qat.low_bit_file(trained["baseline 4"], "static_wi8_ai8")
 
     def test_a_layer_that_the_recipe_leaves_in_float(
         self, further: dict, calibration: np.ndarray
     ) -> None:
         model = qat.quantize_aware(further["separable"], scheme(4), calibration[:50])
         with pytest.raises(ValueError, match=r"depth2 .*leaves it in float"):
-            qat_export.low_bit_file(model, "dynamic_wi4_afp32")
+            qat.low_bit_file(model, "dynamic_wi4_afp32")
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
@@ -203,7 +192,7 @@ class TestLowBits:
 def test_packing(bits: int, count: int) -> None:
     """Against NumPy's own bits, lowest first."""
     q = np.random.default_rng(bits).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), count)
-    given = inspection.packed(q.astype(np.int8), bits)
+    given = flatbuffer.packed(q.astype(np.int8), bits)
     shown = np.unpackbits(given, bitorder="little")[: count * bits].reshape(count, bits)
     weights = 2 ** np.arange(bits)
     weights[-1] *= -1  # the sign bit
@@ -212,13 +201,11 @@ def test_packing(bits: int, count: int) -> None:
 
 
 def test_integers_are_unpacked(trained: dict[str, keras.Model]) -> None:
-    content = qat_export.low_bit_file(trained["baseline 4"], "dynamic_wi4_afp32")
-    found = inspection.inspect(content)
+    content = qat.low_bit_file(trained["baseline 4"], "dynamic_wi4_afp32")
+    found = tflite.inspect(content)
     for tensor in (t for t in found.tensors if t.kind == "weights"):
-        q = inspection.integers(content, tensor)
+        q = tensor.data
         assert q.shape == tensor.shape
         assert q.min() >= -7
         assert q.max() <= 7
-    flowing = next(t for t in found.tensors if t.kind == "input")
-    with pytest.raises(ValueError, match="constant with integers of 8, 4 or 2 bits"):
-        inspection.integers(content, flowing)
+    assert next(t for t in found.tensors if t.kind == "input").data is None

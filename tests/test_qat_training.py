@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import metrics, mnist, models, qat, qat_export, qat_training, tflite
+from quant_tutorial import metrics, mnist, models, qat, tflite
+from quant_tutorial.qat import shipped, training
 from quant_tutorial.simulate import Simulator
 
 import numpy as np
@@ -12,22 +13,22 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, qat_training.Result]:
-    return qat_training.load_results()
+def results() -> dict[str, qat.Result]:
+    return qat.load_results()
 
 
-SHIPPED = [name for name, recipe in qat_training.RECIPES.items() if recipe.ranges == "learned"]
+SHIPPED = [name for name, config in qat.SHIPPED.items() if config.ranges == "learned"]
 
 
 @pytest.fixture(scope="module")
 def outputs(x_test: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: models.predict(qat_training.load_trained(name), x_test) for name in SHIPPED}
+    return {name: models.predict(qat.load_trained(name), x_test) for name in SHIPPED}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_has_the_accuracy_of_its_first_seed(
     name: str,
-    results: dict[str, qat_training.Result],
+    results: dict[str, qat.Result],
     outputs: dict[str, np.ndarray],
     data: mnist.Mnist,
 ) -> None:
@@ -35,27 +36,27 @@ def test_a_shipped_model_has_the_accuracy_of_its_first_seed(
     assert metrics.accuracy(outputs[name], data.y_test) == pytest.approx(
         results[name].qat[0], abs=0.0003
     )
-    params = qat.trained_params(qat_training.load_trained(name))
-    recipe = qat_training.RECIPES[name]
-    assert {p.bits for p in params.weights.values()} == {recipe.weight_bits}
+    params = qat.trained_params(qat.load_trained(name))
+    config = qat.SHIPPED[name]
+    assert {p.bits for p in params.weights.values()} == {config.weight_bits}
     activations = {n: p.bits for n, p in params.activations.items() if n != "image"}
-    assert set(activations.values()) == {recipe.activation_bits}
+    assert set(activations.values()) == {config.activation_bits}
     assert params.activations["image"].bits == 8
 
 
-def test_results_hold_every_recipe(results: dict[str, qat_training.Result]) -> None:
-    file = json.loads(qat_training.RESULTS.read_text())
-    assert list(file["recipes"]) == list(qat_training.RECIPES)
-    for name, recipe in qat_training.RECIPES.items():
-        runs = file["recipes"][name]["runs"]
-        assert [run["seed"] for run in runs] == list(recipe.seeds)
-        assert file["recipes"][name]["recipe"]["epochs"] == recipe.epochs
+def test_results_hold_every_config(results: dict[str, qat.Result]) -> None:
+    file = json.loads(shipped.RESULTS.read_text())
+    assert list(file["models"]) == list(qat.SHIPPED)
+    for name, config in qat.SHIPPED.items():
+        runs = file["models"][name]["runs"]
+        assert [run["seed"] for run in runs] == list(config.seeds)
+        assert file["models"][name]["training"]["epochs"] == config.epochs
         result = results[name]
         assert result.mean == pytest.approx(np.mean([run["accuracy"] for run in runs]))
         assert result.spread == pytest.approx(np.ptp([run["accuracy"] for run in runs]))
 
 
-def test_the_lesson_rests_on_these_bounds(results: dict[str, qat_training.Result]) -> None:
+def test_the_lesson_rests_on_these_bounds(results: dict[str, qat.Result]) -> None:
     """What lesson 08 says of the table, with the mean of three seeds."""
     baseline = json.loads(models.WEIGHTS.with_name("baseline.json").read_text())["test_accuracy"]
     assert results["W4A4"].mean >= baseline - 0.002
@@ -68,14 +69,14 @@ def test_the_lesson_rests_on_these_bounds(results: dict[str, qat_training.Result
 @pytest.mark.parametrize("name", ["W4A4", "W2A8"])
 def test_ptq_figures_are_the_simulators(
     name: str,
-    results: dict[str, qat_training.Result],
+    results: dict[str, qat.Result],
     simulator: Simulator,
     data: mnist.Mnist,
     x_test: np.ndarray,
 ) -> None:
-    recipe = qat_training.RECIPES[name]
+    config = qat.SHIPPED[name]
     for calibrator, share in results[name].ptq.items():
-        scheme = qat_training.named_scheme(recipe.weight_bits, recipe.activation_bits, calibrator)
+        scheme = qat.named_scheme(config.weight_bits, config.activation_bits, calibrator)
         model = simulator.simulated(simulator.params(scheme))
         measured = metrics.accuracy(models.predict(model, x_test), data.y_test)
         assert measured == pytest.approx(share, abs=0.001)
@@ -84,14 +85,14 @@ def test_ptq_figures_are_the_simulators(
 def test_the_int8_file_is_as_good_as_the_model(
     outputs: dict[str, np.ndarray], data: mnist.Mnist, x_test: np.ndarray
 ) -> None:
-    content = qat_export.int8_file(qat_training.load_trained("W8A8"))
+    content = qat.int8_file(qat.load_trained("W8A8"))
     deployed = tflite.evaluate(content, x_test, data.y_test)
     assert abs(deployed.accuracy - metrics.accuracy(outputs["W8A8"], data.y_test)) <= 0.0005
 
 
 def test_a_file_with_2_bit_weights_reads_98_percent(data: mnist.Mnist, x_test: np.ndarray) -> None:
-    model = qat_training.load_trained("W2A8")
-    content = qat_export.low_bit_file(model, "weight_only_wi2_afp32")
+    model = qat.load_trained("W2A8")
+    content = qat.low_bit_file(model, "weight_only_wi2_afp32")
     assert tflite.evaluate(content, x_test, data.y_test).accuracy >= 0.98
 
 
@@ -99,9 +100,9 @@ def test_training_is_repeatable_and_improves(
     baseline: Any, data: mnist.Mnist, calibration: np.ndarray, x_test: np.ndarray
 ) -> None:
     def trained(moved: bool) -> float:
-        model = qat.quantize_aware(baseline, qat_training.named_scheme(2, 4), calibration)
+        model = qat.quantize_aware(baseline, qat.named_scheme(2, 4), calibration)
         options = {"epochs": 2, "rate": 3e-3, "seed": 1, "moved": moved}
-        qat_training.train(model, data.x_train[:3000], data.y_train[:3000], **options)
+        training.train(model, data.x_train[:3000], data.y_train[:3000], **options)
         return metrics.accuracy(models.predict(model, x_test[:1000]), data.y_test[:1000])
 
     assert trained(moved=True) > 0.85
@@ -117,19 +118,19 @@ def test_the_command_goes_on_where_it_was(
         trained.append((name, seed))
         return {"seed": seed, "accuracy": 0.5, "minutes": 0.0}
 
-    monkeypatch.setattr(qat_training, "_run", run)
-    monkeypatch.setattr(qat_training, "_ptq", lambda *_: {"min_max": 0.1, "mse": 0.2})
-    monkeypatch.setattr(qat_training.tf.config.experimental, "enable_op_determinism", lambda: None)
-    command = ["qat_training", "--folder", str(tmp_path), "W4A4"]
+    monkeypatch.setattr(training, "_run", run)
+    monkeypatch.setattr(training, "_ptq", lambda *_: {"min_max": 0.1, "mse": 0.2})
+    monkeypatch.setattr(training.tf.config.experimental, "enable_op_determinism", lambda: None)
+    command = ["training", "--folder", str(tmp_path), "W4A4"]
     monkeypatch.setattr("sys.argv", command)
-    qat_training.main()
-    assert trained == [("W4A4", seed) for seed in qat_training.SEEDS]
-    qat_training.main()
+    training.main()
+    assert trained == [("W4A4", seed) for seed in shipped.SEEDS]
+    training.main()
     assert len(trained) == 3
     monkeypatch.setattr("sys.argv", [*command, "W7A7", "--again"])
-    qat_training.main()
+    training.main()
     assert len(trained) == 7
-    found = qat_training.load_results(tmp_path / "qat.json")
+    found = qat.load_results(tmp_path / "qat.json")
     assert found["W4A4"].qat == (0.5, 0.5, 0.5)
     assert found["W7A7"].ptq == {"min_max": 0.1, "mse": 0.2}
 
@@ -137,23 +138,21 @@ def test_the_command_goes_on_where_it_was(
 class TestBadInput:
     def test_name(self) -> None:
         with pytest.raises(ValueError, match=r"name must be one of W2A2, .*got 'W1A1'"):
-            qat_training.load_trained("W1A1")
+            qat.load_trained("W1A1")
 
     def test_missing_and_damaged(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(qat_training, "_path", lambda name: tmp_path / f"{name}.keras")
+        monkeypatch.setattr(shipped, "model_path", lambda name: tmp_path / f"{name}.keras")
         with pytest.raises(FileNotFoundError, match=r"W4A4 is missing.*git checkout"):
-            qat_training.load_trained("W4A4")
+            qat.load_trained("W4A4")
         (tmp_path / "W4A4.keras").write_bytes(b"nothing")
         with pytest.raises(ValueError, match=r"W4A4 is damaged.*git checkout"):
-            qat_training.load_trained("W4A4")
+            qat.load_trained("W4A4")
         with pytest.raises(FileNotFoundError, match="results are missing"):
-            qat_training.load_results(tmp_path / "qat.json")
+            qat.load_results(tmp_path / "qat.json")
 
     def test_too_few_images(
         self, baseline: Any, data: mnist.Mnist, calibration: np.ndarray
     ) -> None:
-        model = qat.quantize_aware(baseline, qat_training.named_scheme(4, 4), calibration[:20])
+        model = qat.quantize_aware(baseline, qat.named_scheme(4, 4), calibration[:20])
         with pytest.raises(ValueError, match="at least 128 images, got 5"):
-            qat_training.train(
-                model, data.x_train[:5], data.y_train[:5], epochs=1, rate=1e-3, seed=1
-            )
+            training.train(model, data.x_train[:5], data.y_train[:5], epochs=1, rate=1e-3, seed=1)

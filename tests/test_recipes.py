@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import inspection, metrics, mnist, models, recipes, tflite
+from quant_tutorial import flatbuffer, metrics, mnist, models, tflite
 
 import keras
 import numpy as np
@@ -16,23 +16,23 @@ PARAMETERS = 72 + 1152 + 4608 + 8000
 
 @pytest.fixture(scope="module")
 def exported(baseline: Any) -> bytes:
-    return recipes.export_litert(baseline)
+    return tflite.export_litert(baseline)
 
 
 @pytest.fixture(scope="module")
 def quantized(exported: bytes, calibration: np.ndarray) -> dict[str, bytes]:
     return {
-        name: recipes.quantize(
+        name: tflite.apply_recipe(
             exported, name, calibration=calibration if recipe.kind == "static" else None
         )
-        for name, recipe in recipes.RECIPES.items()
+        for name, recipe in tflite.RECIPES.items()
     }
 
 
 def unpacked(content: bytes) -> dict[str, np.ndarray]:
     """Read the kernels of all layers out of a file, bit by bit; output channels last."""
-    model, kernels = inspection.read(content), {}
-    for op in inspection.inspect(content).ops:
+    model, kernels = flatbuffer.read(content), {}
+    for op in tflite.inspect(content).ops:
         for tensor in op.inputs:
             if tensor.kind == "weights":
                 data = model.buffers[model.subgraphs[0].tensors[tensor.index].buffer].data
@@ -50,7 +50,7 @@ def with_weights_of(content: bytes, model: keras.Model) -> keras.Model:
     folded = models.fold_batch_norm(model)
     kernels = unpacked(content)
     assert sorted(kernels) == ["conv1", "conv2", "conv3", "logits"]
-    models.set_kernels(folded, kernels)
+    models.set_weights(folded, kernels)
     return folded
 
 
@@ -59,13 +59,13 @@ def test_the_exported_file_is_the_model(
 ) -> None:
     expected = models.predict(baseline, x_test[:100])
     np.testing.assert_allclose(tflite.predict(exported, x_test[:100]), expected, atol=1e-4)
-    mine, theirs = inspection.inspect(exported), inspection.inspect(files["float32"])
+    mine, theirs = tflite.inspect(exported), tflite.inspect(files["float32"])
     assert [t.name for t in mine.tensors] == [t.name for t in theirs.tensors]
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", tflite.RECIPES)
 def test_types_and_true_sizes(quantized: dict[str, bytes], name: str) -> None:
-    recipe, found = recipes.RECIPES[name], inspection.inspect(quantized[name])
+    recipe, found = tflite.RECIPES[name], tflite.inspect(quantized[name])
     weights = [t for t in found.tensors if t.kind == "weights"]
     assert {t.type for t in weights} == {f"int{recipe.weight_bits}"}
     assert sum(t.bytes for t in weights) == metrics.packed_bytes(PARAMETERS, recipe.weight_bits)
@@ -161,7 +161,7 @@ def test_litert_computes_2_bit_dense_layers_correctly() -> None:
     x = rng.random((20, 32), np.float32)
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(8, name="dense")])
-    content = recipes.quantize(recipes.export_litert(model), "dynamic_wi2_afp32")
+    content = tflite.apply_recipe(tflite.export_litert(model), "dynamic_wi2_afp32")
     expected = x @ unpacked(content)["dense"]
     assert metrics.sqnr_db(expected, tflite.predict(content, x)) > 30
 
@@ -175,7 +175,7 @@ def test_an_op_that_a_recipe_does_not_know_stays_in_float() -> None:
             layers.Conv2D(4, 3, name="conv"),
         ]
     )
-    found = inspection.inspect(recipes.quantize(recipes.export_litert(model), "dynamic_wi4_afp32"))
+    found = tflite.inspect(tflite.apply_recipe(tflite.export_litert(model), "dynamic_wi4_afp32"))
     types = {op.layers: op.inputs[1].type for op in found.ops}
     assert types == {("depth",): "float32", ("conv",): "int4"}
 
@@ -183,37 +183,37 @@ def test_an_op_that_a_recipe_does_not_know_stays_in_float() -> None:
 def test_nothing_reaches_the_reader(
     baseline: Any, calibration: np.ndarray, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    content = recipes.export_litert(baseline)
-    recipes.quantize(content, "static_wi8_ai8", calibration=calibration[:20])
-    recipes.quantize(content, "weight_only_wi2_afp32")
+    content = tflite.export_litert(baseline)
+    tflite.apply_recipe(content, "static_wi8_ai8", calibration=calibration[:20])
+    tflite.apply_recipe(content, "weight_only_wi2_afp32")
     assert capfd.readouterr() == ("", "")
 
 
 class TestBadInput:
     def test_recipe(self, exported: bytes) -> None:
         with pytest.raises(ValueError, match=r"one of dynamic_wi8_afp32, .*got 'int3'"):
-            recipes.quantize(exported, "int3")
+            tflite.apply_recipe(exported, "int3")
 
     def test_calibration(self, exported: bytes, calibration: np.ndarray, data: mnist.Mnist) -> None:
         with pytest.raises(ValueError, match=r"recipe 'static_wi8_ai8' needs the ranges"):
-            recipes.quantize(exported, "static_wi8_ai8")
+            tflite.apply_recipe(exported, "static_wi8_ai8")
         with pytest.raises(ValueError, match="'dynamic_wi8_afp32' takes no calibration"):
-            recipes.quantize(exported, "dynamic_wi8_afp32", calibration=calibration)
+            tflite.apply_recipe(exported, "dynamic_wi8_afp32", calibration=calibration)
         pixels = data.x_train[:5, ..., np.newaxis]
         with pytest.raises(ValueError, match=r"from 0 to 255, but.*mnist\.to_float"):
-            recipes.quantize(exported, "static_wi8_ai8", calibration=pixels)
+            tflite.apply_recipe(exported, "static_wi8_ai8", calibration=pixels)
         with pytest.raises(ValueError, match=r"shape \('n', 28, 28, 1\)"):
-            recipes.quantize(exported, "static_wi8_ai8", calibration=calibration[0])
+            tflite.apply_recipe(exported, "static_wi8_ai8", calibration=calibration[0])
 
     def test_model(self, files: dict[str, bytes]) -> None:
         with pytest.raises(ValueError, match="must be a float32 file, got one with quantized"):
-            recipes.quantize(files["int8, int8 input"], "dynamic_wi8_afp32")
+            tflite.apply_recipe(files["int8, int8 input"], "dynamic_wi8_afp32")
         with pytest.raises(ValueError, match=r"is not a \.tflite model"):
-            recipes.quantize(b"no model", "dynamic_wi8_afp32")
+            tflite.apply_recipe(b"no model", "dynamic_wi8_afp32")
         with pytest.raises(ValueError, match="must be a Keras 3 model, got str"):
-            recipes.export_litert("model")
+            tflite.export_litert("model")
 
     def test_nothing_to_quantize(self) -> None:
         model = keras.Sequential([keras.Input((4,)), keras.layers.Softmax()])
         with pytest.raises(ValueError, match=r"finds nothing to quantize in a file with .*SOFTMAX"):
-            recipes.quantize(recipes.export_litert(model), "dynamic_wi4_afp32")
+            tflite.apply_recipe(tflite.export_litert(model), "dynamic_wi4_afp32")

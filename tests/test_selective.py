@@ -4,7 +4,7 @@ import tempfile
 from typing import Any
 
 from quant_tutorial import quiet, tflite
-from quant_tutorial.exporting import export_saved_model
+from quant_tutorial.tflite.saved_model import export_saved_model
 
 import keras
 import numpy as np

@@ -4,12 +4,11 @@ import itertools
 import math
 from typing import Any
 
-from quant_tutorial import metrics, sensitivity
+from quant_tutorial import metrics, simulate
 from quant_tutorial.affine import QuantParams, params_from_range
+from quant_tutorial.metrics import HEALTHY
 from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
-from quant_tutorial.sensitivity import HEALTHY, Mix, pareto_front, rounding_ratio
-from quant_tutorial.simulate import Simulator
-from quant_tutorial.stages import StagedRun
+from quant_tutorial.simulate import Mix, Simulator, StagedRun, pareto_front, rounding_ratio
 
 import keras
 import numpy as np
@@ -34,7 +33,7 @@ def labels(data: Any) -> np.ndarray:
 
 class TestLayers:
     def test_each_by_hand(self, simulator: Simulator, part: StagedRun, labels: np.ndarray) -> None:
-        found = sensitivity.layer_sensitivity(simulator, part, labels, scheme(3))
+        found = simulate.layer_sensitivity(simulator, part, labels, scheme(3))
         assert [one.layer for one in found] == list(simulator.layers)
         reference = part.outputs(simulator.params(NOTHING))
         for one in found:
@@ -50,24 +49,24 @@ class TestLayers:
             assert one.alone_db > one.spared_db  # one layer's noise against that of three
 
     def test_some_layers(self, simulator: Simulator, part: StagedRun, labels: np.ndarray) -> None:
-        found = sensitivity.layer_sensitivity(simulator, part, labels, scheme(4), ["conv3"])
+        found = simulate.layer_sensitivity(simulator, part, labels, scheme(4), ["conv3"])
         assert [one.layer for one in found] == ["conv3"]
         with pytest.raises(ValueError, match="conv9"):
-            sensitivity.layer_sensitivity(simulator, part, labels, scheme(4), ["conv9"])
+            simulate.layer_sensitivity(simulator, part, labels, scheme(4), ["conv9"])
 
 
 class TestSearch:
     def test_least_size_for_an_accuracy(
         self, simulator: Simulator, part: StagedRun, labels: np.ndarray
     ) -> None:
-        search = sensitivity.search_bits(simulator, part, labels, QuantScheme(), accuracy=0.99)
+        search = simulate.search_bits(simulator, part, labels, QuantScheme(), accuracy=0.99)
         assert search.chosen.accuracy >= 0.99
         assert all(
             mix.weight_bytes >= search.chosen.weight_bytes
             for mix in search.tried
             if mix.accuracy >= 0.99
         )
-        params = simulator.params(sensitivity.with_weight_bits(QuantScheme(), search.chosen.bits))
+        params = simulator.params(simulate.with_weight_bits(QuantScheme(), search.chosen.bits))
         assert {name: p.bits for name, p in params.weights.items()} == search.chosen.bits
         assert simulator.weight_bytes(params) == search.chosen.weight_bytes
         assert metrics.accuracy(part.outputs(params), labels) == search.chosen.accuracy
@@ -75,7 +74,7 @@ class TestSearch:
         uniform = []
         for bits in range(2, 9):
             params = simulator.params(
-                sensitivity.with_weight_bits(QuantScheme(), dict.fromkeys(simulator.kernels, bits))
+                simulate.with_weight_bits(QuantScheme(), dict.fromkeys(simulator.weights, bits))
             )
             if metrics.accuracy(part.outputs(params), labels) >= 0.99:
                 uniform.append(simulator.weight_bytes(params))
@@ -84,7 +83,7 @@ class TestSearch:
     def test_best_accuracy_for_a_size(
         self, simulator: Simulator, part: StagedRun, labels: np.ndarray
     ) -> None:
-        search = sensitivity.search_bits(simulator, part, labels, QuantScheme(), weight_bytes=8000)
+        search = simulate.search_bits(simulator, part, labels, QuantScheme(), weight_bytes=8000)
         assert search.chosen.weight_bytes <= 8000
         within = [mix.accuracy for mix in search.tried if mix.weight_bytes <= 8000]
         assert search.chosen.accuracy == max(within)
@@ -92,7 +91,7 @@ class TestSearch:
     def test_each_step_narrows_one_layer(
         self, simulator: Simulator, part: StagedRun, labels: np.ndarray
     ) -> None:
-        search = sensitivity.search_bits(
+        search = simulate.search_bits(
             simulator, part, labels, QuantScheme(), weight_bytes=0, widths=(8, 4, 2)
         )
         assert search.chosen is None  # nothing is so small
@@ -113,7 +112,7 @@ class TestSearch:
         tiny = Simulator(model, x)
         staged = StagedRun(tiny, x)
         y = staged.outputs(tiny.params(NOTHING)).argmax(axis=1)
-        search = sensitivity.search_bits(tiny, staged, y, QuantScheme(), weight_bytes=10**6)
+        search = simulate.search_bits(tiny, staged, y, QuantScheme(), weight_bytes=10**6)
         assert len(search.path) == 1 + 3 * 6
         sizes = [mix.weight_bytes for mix in search.path]
         assert sizes == sorted(sizes, reverse=True)
@@ -124,7 +123,7 @@ class TestSearch:
         self, simulator: Simulator, part: StagedRun, labels: np.ndarray, accuracy: float
     ) -> None:
         with pytest.raises(ValueError, match=r"accuracy must be a share from 0 to 1, got.*0\.99"):
-            sensitivity.search_bits(simulator, part, labels, QuantScheme(), accuracy=accuracy)
+            simulate.search_bits(simulator, part, labels, QuantScheme(), accuracy=accuracy)
 
     @pytest.mark.parametrize(
         "limits", [{}, {"accuracy": 0.9, "weight_bytes": 9}, {"accuracy": 0.9, "widths": (2, 8)}]
@@ -133,7 +132,7 @@ class TestSearch:
         self, simulator: Simulator, part: StagedRun, labels: np.ndarray, limits: dict
     ) -> None:
         with pytest.raises(ValueError, match=r"Give one limit|widths must fall"):
-            sensitivity.search_bits(simulator, part, labels, QuantScheme(), **limits)
+            simulate.search_bits(simulator, part, labels, QuantScheme(), **limits)
 
     def test_pareto_front_against_its_definition(self) -> None:
         rng = np.random.default_rng(1)
@@ -179,16 +178,16 @@ class TestHealth:
 
     def test_of_a_model(self, simulator: Simulator, part: StagedRun) -> None:
         found = {
-            (h.place.what, h.place.name): h for h in sensitivity.health(simulator, part, scheme(8))
+            (h.place.what, h.place.name): h for h in simulate.health(simulator, part, scheme(8))
         }
         assert len(found) == 9
         assert found["weights", "conv2"].ratio == pytest.approx(HEALTHY, rel=0.1)
         assert found["activation", "relu2"].ratio == pytest.approx(HEALTHY, rel=0.1)
         assert found["input", "image"].ratio < 0.01  # pixels of 8 bits lie on levels
         mse = QuantScheme(activations=TensorScheme(3, calibrator="mse"))
-        clipped = {h.place.name: h.clipped for h in sensitivity.health(simulator, part, mse)}
+        clipped = {h.place.name: h.clipped for h in simulate.health(simulator, part, mse)}
         assert clipped["relu1"] > 0
-        sparse = sensitivity.health(simulator, part, NOTHING.with_layer("conv1", None))
+        sparse = simulate.health(simulator, part, NOTHING.with_layer("conv1", None))
         assert sparse == []
 
     def test_a_dead_layer(self) -> None:
@@ -201,7 +200,7 @@ class TestHealth:
         )
         x = np.random.default_rng(0).random((40, 5), np.float32)
         tiny = Simulator(model, x)
-        found = sensitivity.health(tiny, StagedRun(tiny, x), QuantScheme())
+        found = simulate.health(tiny, StagedRun(tiny, x), QuantScheme())
         ratios = {(h.place.what, h.place.name): (h.ratio, h.clipped) for h in found}
         assert ratios["weights", "dead"] == ratios["activation", "dead"] == (0, 0)
         assert ratios["weights", "last"][0] > 0

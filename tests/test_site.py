@@ -1,7 +1,6 @@
 """The web edition: built once, with few frames, and then read as a reader without a kernel does."""
 
 import ast
-import importlib
 import json
 import math
 import re
@@ -10,8 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from quant_tutorial.web import frames, links, mathml
 
 import ipywidgets as widgets
 import pytest
@@ -21,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ROOT / ".site"
+BUILD = [sys.executable, "-m", "quant_tutorial.web.build"]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 NOTEBOOKS = [*LESSONS, *SOLUTIONS]
@@ -68,7 +68,7 @@ every_explorer = pytest.mark.parametrize("path", WITH_EXPLORER, ids=named)
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "site"
-    command = [sys.executable, SCRIPTS / "build.py", "--output", folder, "--frames", str(FRAMES)]
+    command = [*BUILD, "--output", folder, "--frames", str(FRAMES)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout == f"Open {folder / 'index.html'} in a browser.\n"
@@ -87,13 +87,6 @@ def browser(chromium: str) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Page:
     return browser.new_page(viewport={"width": 1300, "height": 900})
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give a module of `.site` by its name."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module
 
 
 def page_of(site: Path, path: Path) -> Path:
@@ -157,12 +150,10 @@ class TestPages:
         assert links
         assert "web edition" in soup.select_one("article.bd-article").get_text()
 
-    def test_the_links_hold(self, site: Path, script: Any) -> None:
-        assert script("links").problems(site) == []
+    def test_the_links_hold(self, site: Path) -> None:
+        assert links.problems(site) == []
 
-    def test_a_link_that_does_not_hold_is_found(
-        self, site: Path, script: Any, tmp_path: Path
-    ) -> None:
+    def test_a_link_that_does_not_hold_is_found(self, site: Path, tmp_path: Path) -> None:
         defects = {
             '<a href="99_missing.html">': "leads nowhere",
             '<a href="../../../outside.html">': "leads nowhere",
@@ -179,7 +170,7 @@ class TestPages:
         broken = copy / "notebooks" / "01_why_quantize.html"
         added = "".join(defects) + "</article>"
         broken.write_text(broken.read_text(encoding="utf-8").replace("</article>", added, 1))
-        found = script("links").problems(copy)
+        found = links.problems(copy)
         assert len(found) == len(defects)
         for defect, word in defects.items():
             address = re.search(r"""["'(]([^"'(]+\.\w+(#\w+)?|#[\w-]+)["')]""", defect)[1]
@@ -343,10 +334,6 @@ class TestInTheBrowser:
 
 
 class TestFrames:
-    @pytest.fixture
-    def frames(self, script: Any) -> ModuleType:
-        return script("frames")
-
     @pytest.mark.parametrize(
         ("code", "kept"),
         [
@@ -369,7 +356,7 @@ class TestFrames:
             ),
         ],
     )
-    def test_what_an_explorer_is_made_from(self, frames: ModuleType, code: str, kept: str) -> None:
+    def test_what_an_explorer_is_made_from(self, code: str, kept: str) -> None:
         statements = [(statement, "") for statement in ast.parse(code).body]
         found = [ast.unparse(statement) for statement, _ in frames.slice_for(statements, {"x"})]
         assert found == [ast.unparse(statement) for statement in ast.parse(kept).body]
@@ -386,31 +373,41 @@ class TestFrames:
 
     SETUP = "from quant_tutorial.explorers.affine import AffineExplorer"
 
-    def test_an_explorer_that_says_something_new_is_refused(self, frames: ModuleType) -> None:
+    def test_an_explorer_that_says_something_new_is_refused(
+        self,
+    ) -> None:
         notebook = self.notebook(self.SETUP, "AffineExplorer(bits=5)")
         with pytest.raises(ValueError, match=r"c1 was committed with 'a sentence' .* make noteb"):
             frames.build(notebook, notebook["cells"][-1])
 
-    def test_where_that_is_expected_it_is_not(self, frames: ModuleType) -> None:
+    def test_where_that_is_expected_it_is_not(
+        self,
+    ) -> None:
         notebook = self.notebook(
             self.SETUP, "AffineExplorer(bits=5)", tags=("nbval-ignore-output",)
         )
         assert frames.build(notebook, notebook["cells"][-1]).bits.value == 5
 
-    def test_what_is_displayed_counts_and_not_what_follows(self, frames: ModuleType) -> None:
+    def test_what_is_displayed_counts_and_not_what_follows(
+        self,
+    ) -> None:
         sentence = frames_text(5)
         code = "shown = AffineExplorer(bits=5)\ndisplay(shown)\nshown.bits.value = 3\n1 / 0"
         notebook = self.notebook(self.SETUP, code, said=sentence)
         assert frames.build(notebook, notebook["cells"][-1]).text == sentence
 
-    def test_all_cells_are_run_where_some_are_not_enough(self, frames: ModuleType) -> None:
+    def test_all_cells_are_run_where_some_are_not_enough(
+        self,
+    ) -> None:
         hidden = "globals().update(width=6)"  # no name that the explorer mentions
         notebook = self.notebook(
             self.SETUP, hidden, "AffineExplorer(bits=width)", said=frames_text(6)
         )
         assert frames.build(notebook, notebook["cells"][-1]).bits.value == 6
 
-    def test_what_is_no_explorer_is_refused(self, frames: ModuleType) -> None:
+    def test_what_is_no_explorer_is_refused(
+        self,
+    ) -> None:
         notebook = self.notebook("x = 1", "x + 1")
         with pytest.raises(ValueError, match="int, which is no Explorer"):
             frames.build(notebook, notebook["cells"][-1])
@@ -418,9 +415,7 @@ class TestFrames:
     @pytest.mark.parametrize(
         ("count", "axes_count"), [(2, 1), (5, 1), (9, 1), (20, 1), (50, 2), (240, 3), (2000, 4)]
     )
-    def test_as_many_frames_as_there_may_be(
-        self, frames: ModuleType, count: int, axes_count: int
-    ) -> None:
+    def test_as_many_frames_as_there_may_be(self, count: int, axes_count: int) -> None:
         from quant_tutorial.explorers.affine import AffineExplorer
 
         explorer = AffineExplorer(bits=7, value_range=(-4, 6), x=2.5)
@@ -430,9 +425,7 @@ class TestFrames:
         assert start == [7, (-4, 6), 2.5, False][: len(axes)]
         assert len(axes) == axes_count
 
-    def test_stepping_leaves_the_explorer_as_it_was(
-        self, frames: ModuleType, tmp_path: Path
-    ) -> None:
+    def test_stepping_leaves_the_explorer_as_it_was(self, tmp_path: Path) -> None:
         from quant_tutorial.explorers.affine import AffineExplorer
 
         explorer = AffineExplorer(bits=7)
@@ -444,9 +437,7 @@ class TestFrames:
         for bits in range(2, 9):
             assert any(sentence.startswith(f"{bits} bits:") for sentence in stepped.sentences)
 
-    def test_presets_are_stepped_before_anything_else(
-        self, frames: ModuleType, tmp_path: Path
-    ) -> None:
+    def test_presets_are_stepped_before_anything_else(self, tmp_path: Path) -> None:
         from quant_tutorial.explorers.affine import AffineExplorer
 
         class Preset(AffineExplorer):
@@ -477,7 +468,7 @@ def frames_text(bits: int) -> str:
 
 def test_another_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    command = [sys.executable, SCRIPTS / "build.py", "--output", tmp_path]
+    command = [*BUILD, "--output", tmp_path]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode != 0
     assert f"{tmp_path}, which is no site" in run.stderr
@@ -486,13 +477,13 @@ def test_another_folder_is_not_replaced(tmp_path: Path) -> None:
 
 class TestFormulas:
     @pytest.mark.parametrize("tex", [r"\Big( x \Big)", r"\big[ x \big]", r"\Bigg\{ x \Bigg\}"])
-    def test_big_brackets(self, script: Any, tex: str) -> None:
-        made = script("mathml").mathml(tex, block=False)
+    def test_big_brackets(self, tex: str) -> None:
+        made = mathml.mathml(tex, block=False)
         assert made.startswith("<math")
         assert len(re.findall(r"<mo [^>]*size", made)) == 2
 
-    def test_an_unknown_command_is_an_error(self, script: Any) -> None:
+    def test_an_unknown_command_is_an_error(self) -> None:
         from docutils.utils.math import MathError
 
         with pytest.raises(MathError, match="nosuch"):
-            script("mathml").mathml(r"\nosuch", block=True)
+            mathml.mathml(r"\nosuch", block=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from quant_tutorial import affine, metrics, mnist, models, quiet, tflite
-from quant_tutorial.exporting import export_saved_model
+from quant_tutorial.arguments import checked_calibration
+from quant_tutorial.tflite.saved_model import export_saved_model
 
 import keras
 import numpy as np
@@ -373,7 +374,9 @@ class TestBadInput:
         for missing in (None, calibration[:0]):
             with pytest.raises(ValueError, match="calibration must hold at least one image"):
                 tflite.convert(baseline, "int8", calibration=missing)
-        with pytest.raises(ValueError, match=r"shape \('n', 28, 28, 1\), got \(5, 28, 28\)"):
+        with pytest.raises(
+            ValueError, match=r"shape \('n', 28, 28, 1\) with n ≥ 1, got \(5, 28, 28\)"
+        ):
             tflite.convert(baseline, "int8", calibration=calibration[:5, ..., 0])
         with pytest.raises(ValueError, match="calibration must be finite"):
             tflite.convert(baseline, "int8", calibration=calibration[:5] * np.nan)
@@ -388,7 +391,7 @@ class TestBadInput:
             with pytest.raises(ValueError, match=r"'n', 28, 28, 1.*got \w+: collect some hundred"):
                 tflite.convert(baseline, "int8", calibration=given)
         for given in (list(calibration[:2]), tf.constant(calibration[:2])):
-            checked = tflite.checked_calibration(given, (None, 28, 28, 1), (0, 1))
+            checked = checked_calibration(given, (None, 28, 28, 1), (0, 1))
             np.testing.assert_array_equal(checked, calibration[:2])
 
     @pytest.mark.parametrize("mode", ["int8_fallback", "int8", "int16x8"])
@@ -412,14 +415,14 @@ class TestBadInput:
     def test_another_range_can_be_stated(self, calibration: np.ndarray) -> None:
         pixels = 255 * calibration[:5]
         for stated in ((0, 255), None):
-            checked = tflite.checked_calibration(pixels, (None, 28, 28, 1), stated)
+            checked = checked_calibration(pixels, (None, 28, 28, 1), stated)
             assert (checked == pixels).all()
         centred = 2 * calibration[:5] - 1
-        assert tflite.checked_calibration(centred, (1, 28, 28, 1), (-1, 1)).min() == -1
+        assert checked_calibration(centred, (1, 28, 28, 1), (-1, 1)).min() == -1
         with pytest.raises(ValueError, match="from -1 to 1, but the model expects 0 to 1"):
-            tflite.checked_calibration(centred, (1, 28, 28, 1), (0, 1))
+            checked_calibration(centred, (1, 28, 28, 1), (0, 1))
         with pytest.raises(ValueError, match=r"input_range must be .*got \(1, 0\)"):
-            tflite.checked_calibration(pixels, (1, 28, 28, 1), (1, 0))
+            checked_calibration(pixels, (1, 28, 28, 1), (1, 0))
 
     def test_predict(self, files: dict[str, bytes], x_test: np.ndarray) -> None:
         with pytest.raises(ValueError, match=r"x must have the shape \('n', 28, 28, 1\)"):

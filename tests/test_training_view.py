@@ -3,9 +3,11 @@
 import re
 from typing import Any
 
-from quant_tutorial import metrics, mnist, models, plotting_qat, qat, qat_training
+from quant_tutorial import metrics, mnist, models, plotting, qat
 from quant_tutorial.affine import fake_quantize, params_from_range, quantize
-from quant_tutorial.explorers.training import ComparisonExplorer, LiveTraining
+from quant_tutorial.explorers.comparison import ComparisonExplorer
+from quant_tutorial.explorers.live_training import LiveTraining
+from quant_tutorial.simulate import StagedRun
 
 import keras
 import numpy as np
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 def test_straight_through() -> None:
     params = params_from_range(-2.0, 1.5, 3)
     axes = Figure().subplots(1, 3)
-    plotting_qat.plot_straight_through(axes, params)
+    plotting.plot_straight_through(axes, params)
     stairs, line = (x.get_xydata() for x in axes[0].lines)
     np.testing.assert_allclose(stairs[:, 1], fake_quantize(stairs[:, 0], params))
     np.testing.assert_allclose(line[:, 1], np.clip(line[:, 0], -2, 1.5))
@@ -24,7 +26,7 @@ def test_straight_through() -> None:
     assert to_scale[x < -2].max() == to_scale[x < -2].min() == -4
     assert to_scale[x > 1.5].max() == to_scale[x > 1.5].min() == 3
     assert np.abs(to_scale[(x > -2) & (x < 1.5)]).max() <= 0.5
-    sentence = plotting_qat.describe_straight_through(params)
+    sentence = plotting.describe_straight_through(params)
     assert "8 levels from −2 to 1.5" in sentence
     assert "−4 below and 3 above" in sentence
 
@@ -32,10 +34,10 @@ def test_straight_through() -> None:
 def test_rescue() -> None:
     ptq, seeds = {"a": 0.9, "b": 0.2}, {"a": [0.99, 0.98], "b": [0.97]}
     ax = Figure().subplots()
-    plotting_qat.plot_rescue(ax, ptq, seeds)
+    plotting.plot_rescue(ax, ptq, seeds)
     drawn = [round(float(y), 6) for line in ax.lines for y in line.get_ydata()]
     assert drawn == [10, 1, 2, 80, 3]
-    assert "a: 10.0 % without training, 1.5 % with it; b: 80.0 %" in plotting_qat.describe_rescue(
+    assert "a: 10.0 % without training, 1.5 % with it; b: 80.0 %" in plotting.describe_rescue(
         ptq, seeds
     )
 
@@ -45,7 +47,7 @@ class TestLiveTraining:
     def live(
         self, baseline: Any, calibration: np.ndarray, data: mnist.Mnist, x_test: np.ndarray
     ) -> LiveTraining:
-        model = qat.quantize_aware(baseline, qat_training.named_scheme(2, 2), calibration)
+        model = qat.quantize_aware(baseline, qat.named_scheme(2, 2), calibration)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
         live = LiveTraining(
@@ -63,7 +65,7 @@ class TestLiveTraining:
         assert [step for step, _ in live._test] == [0, 40, 80]
         assert live._test[-1][1] > live._test[0][1] + 0.3
         assert "<pre" not in live._sentence.value
-        drawn = live._plot._loss_line.get_ydata()
+        drawn = live.plot._loss_line.get_ydata()
         assert list(drawn) == live._loss
         assert len(drawn) >= 2
 
@@ -80,10 +82,8 @@ class TestLiveTraining:
 
 class TestComparison:
     @pytest.fixture(scope="class")
-    def explorer(
-        self, baseline: Any, calibration: np.ndarray, data: mnist.Mnist, x_test: np.ndarray
-    ) -> ComparisonExplorer:
-        return ComparisonExplorer(baseline, calibration, x_test, data.y_test)
+    def explorer(self, staged: StagedRun, data: mnist.Mnist) -> ComparisonExplorer:
+        return ComparisonExplorer(staged, data.y_test)
 
     @pytest.mark.parametrize("bits", [2, 3, 8])
     def test_figures_are_those_of_the_data_file(
@@ -91,22 +91,22 @@ class TestComparison:
     ) -> None:
         explorer.bits.value = bits
         assert "<pre" not in explorer._sentence.value, explorer._sentence.value
-        result = qat_training.load_results()[f"W{bits}A{bits}"]
+        result = qat.load_results()[f"W{bits}A{bits}"]
         calibrator = "mse" if bits < 8 else "min_max"
         given = [
             float(share) for share in re.findall(r"([\d.]+)% (?:of|when trained)", explorer.text)
         ]
         assert given[0] == pytest.approx(100 * result.ptq[calibrator], abs=0.2)
         assert given[1] == pytest.approx(100 * result.qat[0], abs=0.1)
-        widths = [bar.get_width() for bar in explorer._plot._bars]
+        widths = [bar.get_width() for bar in explorer.plot._bars]
         assert widths == pytest.approx(given[:2], abs=0.06)
 
     def test_weights_are_the_models(self, explorer: ComparisonExplorer) -> None:
         explorer.bits.value, explorer.layer.value = 2, "conv3"
-        model = qat_training.load_trained("W2A2")
-        kernel = models.kernels(qat.float_model(model))["conv3"]
+        model = qat.load_trained("W2A2")
+        kernel = models.weights(qat.float_model(model))["conv3"]
         q = quantize(kernel, qat.trained_params(model).weights["conv3"])
-        heights = [bar.get_height() for bar in explorer._plot._histogram.patches]
+        heights = [bar.get_height() for bar in explorer.plot._histogram.patches]
         expected = [100 * np.mean(q == level) for level in (-1, 0, 1)]
         assert heights[3:] == pytest.approx(expected)
         assert sum(heights[:3]) == pytest.approx(100)
@@ -115,10 +115,10 @@ class TestComparison:
         self, explorer: ComparisonExplorer, data: mnist.Mnist, x_test: np.ndarray
     ) -> None:
         explorer.bits.value = 3
-        rounded, trained = explorer._answers[3]
+        rounded, trained, _ = explorer._measured[3]
         count = int(np.sum(rounded != trained))
-        assert f"{count:,} images are answered differently" in explorer._plot._flips.get_text()
-        titles = [title.get_text() for _, title in explorer._plot._images]
+        assert f"{count:,} images are answered differently" in explorer.plot._row._text.get_text()
+        titles = [title.get_text() for _, title in explorer.plot._row._digits]
         assert all(titles)
         for title in titles:
             _, one, other = re.fullmatch(r"(\d): (\d) \| (\d)", title).groups()

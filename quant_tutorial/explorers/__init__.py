@@ -1,1 +1,1 @@
-"""The ipywidgets explorers, one file each; every lesson displays its own with one line."""
+"""The lessons' interactive explorers, built on ipywidgets; each is displayed with one line."""

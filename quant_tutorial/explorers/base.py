@@ -1,4 +1,4 @@
-"""What every explorer is built on: controls → drawing → a picture with a text beside it."""
+"""The base of all explorers: moving a control redraws the picture and the text below it."""
 
 from __future__ import annotations
 
@@ -8,87 +8,110 @@ import html
 import io
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from quant_tutorial.explorers.controls import Control, HandleNames
 
 import ipywidgets as widgets
 import numpy as np
+from IPython import get_ipython
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-_REST = 0.03  # seconds without a further move before a slow result is computed
-_SCALE = 1.5  # picture pixels to a page's pixel: sharp on a projector, still quick to send
+REST = 0.03  # seconds without a further move before a slow result is computed
+_SCALE = 1.5  # picture pixels per page pixel: sharp on a projector, yet quick to send
+
+
+class Plot(Protocol):
+    """A figure and its moving artists; all other artists are drawn once and kept."""
+
+    figure: Figure
+    moving: Sequence[Artist]
 
 
 class Explorer(widgets.VBox):
-    """Controls above a picture and a sentence; the picture follows the controls.
+    """Controls above a picture and a sentence, which both follow the controls.
 
-    A page without a kernel shows the picture of the state in which the explorer was displayed: it
-    stands in the output as PNG, and the sentence as text.
+    A page without a kernel shows the explorer as it was displayed: the output also contains the
+    picture as PNG and the sentence as text.
+
+    A subclass makes its controls and its plot and then calls this constructor. It must define
+    `draw`. If its result takes longer, it also defines `estimate`, whose result is shown first;
+    `draw` follows when the controls come to rest, so that of several moves only the last one is
+    computed. `arrange` can be overridden to place the controls differently.
 
     Args:
+        plot: The figure that `draw` updates, and its moving artists.
         controls: Rows with sliders, in the order of the page.
-        options: Further widgets with a `value` (checkboxes, dropdowns), shown in one row below.
-        figure: The figure that `draw` updates.
-        moving: The artists that `draw` changes; all others are drawn once and kept as a background.
-        draw: Brings the figure's artists up to date with the controls and gives the sentence that
-            says the same. It is called once at the start and after every change.
-        finish: The same for a result that takes longer: `draw` then shows an estimate at once, and
-            `finish` the full result when the controls rest; of several moves only the last.
+        options: Further widgets with a `value` (checkboxes, menus), shown in one row below.
     """
+
+    # For each cell the message that ran it last, and the explorers that it showed.
+    _shown: ClassVar[dict[str, tuple[str, list[Explorer]]]] = {}
 
     def __init__(
         self,
-        controls: Sequence[Control],
-        options: Sequence[widgets.ValueWidget],
-        figure: Figure,
-        moving: Sequence[Artist],
-        draw: Callable[[], str],
-        finish: Callable[[], str] | None = None,
+        plot: Plot,
+        controls: Sequence[Control] = (),
+        options: Sequence[widgets.ValueWidget] = (),
     ) -> None:
-        self._draw, self._finish = draw, finish
         self._waiting: asyncio.TimerHandle | None = None
-        figure.set_dpi(100 * _SCALE)
-        self._canvas = FigureCanvasAgg(figure)
-        for artist in moving:
+        self.plot, self.controls, self.options = plot, tuple(controls), tuple(options)
+        plot.figure.set_dpi(100 * _SCALE)
+        self._canvas = FigureCanvasAgg(plot.figure)
+        for artist in plot.moving:
             artist.set_animated(True)
         self.redraw_background()
-        self._moving = sorted(moving, key=lambda artist: artist.get_zorder())
+        self._moving = sorted(plot.moving, key=lambda artist: artist.get_zorder())
         self._picture, self._sentence = widgets.HTML(), widgets.HTML()
         names = HandleNames(names={control.css_class: control.handles for control in controls})
-        rows = [control.row for control in controls]
-        if options:
-            layout = {"margin": "0 0 0 10.8em", "flex_flow": "row wrap"}
-            rows.append(widgets.HBox(list(options), layout=layout))
-        super().__init__([*rows, self._picture, self._sentence, names])
+        super().__init__([*self.arrange(), self._picture, self._sentence, names])
         self.add_class("quant-explorer")
         self.update()
-        for source in [*(control.source for control in controls), *options]:
+        for source in [*(control.slider for control in controls), *options]:
             source.observe(self.update, names="value")
 
+    def draw(self) -> str:
+        """Update the plot from the controls, and return the sentence that describes it."""
+        raise NotImplementedError
+
+    def estimate(self) -> str | None:
+        """Show a quick first result and return its sentence; None where `draw` itself is quick."""
+        return None
+
+    def arrange(self) -> list[widgets.Widget]:
+        """Return the widgets above the picture: a row for each control, and one for the options."""
+        rows = [control.row for control in self.controls]
+        if self.options:
+            layout = {"margin": "0 0 0 10.8em", "flex_flow": "row wrap"}
+            rows.append(widgets.HBox(list(self.options), layout=layout))
+        return rows
+
     def redraw_background(self) -> None:
-        """Draw all but the moving artists anew; for a `draw` that has changed them."""
+        """Redraw all but the moving artists; to be called by a `draw` that has changed others."""
         self._canvas.draw()
         self._background = self._canvas.copy_from_bbox(self._canvas.figure.bbox)
 
     def update(self, change: dict | None = None) -> None:
-        """Draw the present state; show an error in place of the sentence, never swallow it."""
+        """Show the current state, or the traceback of an error in place of the sentence.
+
+        Args:
+            change: The change of a control; if there is an estimate, the final result then waits
+                until the controls rest. None shows the final result without waiting.
+        """
         if self._waiting is not None:
             self._waiting.cancel()
-        self._show(self._draw)
-        if self._finish is None:
+        if type(self).estimate is Explorer.estimate:
+            self._show(self.draw)
             return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # no kernel around
-            loop = None
+        self._show(self.estimate)
+        loop = running_loop()
         if change is None or loop is None:
-            self._show(self._finish)
+            self._show(self.draw)
         else:
-            self._waiting = loop.call_later(_REST, self._show, self._finish)
+            self._waiting = loop.call_later(REST, self._show, self.draw)
 
     def _show(self, draw: Callable[[], str]) -> None:
         try:
@@ -97,31 +120,103 @@ class Explorer(widgets.VBox):
             self._sentence.value = f"<div style='max-width: 58em'>{html.escape(self.text)}</div>"
         except Exception as error:
             self.text, self._picture.value = f"Error: {error}", ""
-            trace = html.escape(traceback.format_exc())
-            self._sentence.value = f"<pre role='alert' style='color: #a00'>{trace}</pre>"
+            self._sentence.value = error_block()
 
     def png(self) -> bytes:
-        """Give the picture of the present state."""
+        """Return the picture of the current state as PNG data."""
         self._canvas.restore_region(self._background)
         for artist in self._moving:
             self._canvas.figure.draw_artist(artist)
         buffer = io.BytesIO()
         picture = Image.fromarray(np.asarray(self._canvas.buffer_rgba())[..., :3])
-        # Level 1 takes a third of the default's time, for a few kilobytes more.
+        # Level 1 takes a third of the default level's time, and costs a few kilobytes more.
         picture.save(buffer, "png", compress_level=1)
         return buffer.getvalue()
 
     def _image_tag(self) -> str:
-        width, height = (round(100 * inch) for inch in self._canvas.figure.get_size_inches())
+        width, height = (round(100 * inch) for inch in self.plot.figure.get_size_inches())
         data = base64.b64encode(self.png()).decode()
         return (
             f'<img alt="{html.escape(self.text)}" width="{width}" height="{height}" '
             f'style="max-width: none" src="data:image/png;base64,{data}">'
         )
 
+    def close(self) -> None:
+        """Free widgets, figure and picture; a closed explorer can no longer be used."""
+        if self.comm is None:  # ipywidgets calls close again when it deletes an object
+            return
+        if self._waiting is not None:
+            self._waiting.cancel()
+        for widget in _parts_of(self, {}):
+            if widget is not self:
+                widget.close()
+        super().close()
+        # IPython keeps in `Out` what a cell has shown, and so this object with all its attributes.
+        self.plot = self._canvas = self._background = None
+        self._moving = []
+
+    def _close_former(self) -> None:
+        """Close the explorers of an earlier run of the same cell, which this one replaces.
+
+        ipywidgets would keep each of them, about 10 MB, as long as the kernel runs.
+        """
+        if (running := _running_cell()) is None:
+            return
+        cell, message = running
+        before, explorers = Explorer._shown.get(cell, (message, []))
+        if before != message:
+            for explorer in explorers:
+                if explorer is not self:
+                    explorer.close()
+            explorers = []
+        if self not in explorers:
+            explorers.append(self)
+        Explorer._shown[cell] = message, explorers
+
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str] | None:
+        if self.plot is None:  # closed
+            return {"text/plain": self.text}
+        self._close_former()
         bundle = super()._repr_mimebundle_(**kwargs)
         static = {"text/plain": self.text}
         if self._picture.value:
             static["image/png"] = base64.b64encode(self.png()).decode()
         return {**(bundle or {}), **static}
+
+
+def error_block() -> str:
+    """Return the current exception as HTML, to be shown in an explorer."""
+    trace = html.escape(traceback.format_exc())
+    return f"<pre role='alert' style='color: #a00'>{trace}</pre>"
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the kernel's event loop, or None where there is no kernel."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _running_cell() -> tuple[str, str] | None:
+    """Return the id of the cell that is being run and of the message that runs it.
+
+    None where no kernel runs, or where the page sends no ids.
+    """
+    kernel = getattr(get_ipython(), "kernel", None)
+    parent = {} if kernel is None else kernel.get_parent()
+    cell = parent.get("metadata", {}).get("cellId")
+    return None if cell is None else (cell, parent["header"]["msg_id"])
+
+
+def _parts_of(widget: widgets.Widget, found: dict[str, widgets.Widget]) -> list[widgets.Widget]:
+    """List a widget and all its parts, including layouts and styles."""
+    if widget.comm is not None and widget.model_id not in found:
+        found[widget.model_id] = widget
+        for name in widget.keys:
+            value = getattr(widget, name)
+            parts = value if isinstance(value, list | tuple) else [value]
+            for part in parts:
+                if isinstance(part, widgets.Widget):
+                    _parts_of(part, found)
+    return list(found.values())

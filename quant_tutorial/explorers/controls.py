@@ -1,6 +1,6 @@
-"""Sliders and fields that the explorers are controlled with.
+"""Sliders, number fields, menus and checkboxes for the explorers.
 
-A control is a slider with a visible label beside it and a bounded number field behind it; both can
+A control is a slider with a visible label before it and a bounded number field after it. Both can
 be used from the keyboard and always show the same value.
 """
 
@@ -8,36 +8,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import anywidget
 import ipywidgets as widgets
 import traitlets
 
-_LABEL = widgets.Layout(width="10.5em", display="flex", justify_content="flex-end")
-_SLIDER = widgets.Layout(width="26em")
-_FIELD = widgets.Layout(width="6em")
-# The class of what a screen reader is to say whenever it changes; HandleNames sees to it.
+_LABEL = {"width": "10.5em", "display": "flex", "justify_content": "flex-end"}
+_WIDTHS = "26em", "6em"  # of a slider and of a field
+_SLIDER, _FIELD = ({"width": width} for width in _WIDTHS)
+# The CSS class of elements that a screen reader is to announce whenever they change;
+# handle_names.js contains the same name.
 SPOKEN = "quant-spoken"
 _OPTION = {"width": "auto", "margin": "2px 1.5em 2px 2px"}
 
 
 @dataclass(frozen=True)
 class Control:
-    """A row of an explorer: `source.value` is the state, `row` is what the reader sees.
+    """A slider with its label and its number fields: `slider.value` is the state.
 
-    `css_class` and `handles` (one name for each handle) tell `HandleNames` what to label.
+    `HandleNames` labels the element of `css_class` with `handles`, one name for each handle.
     """
 
-    source: widgets.ValueWidget
-    row: widgets.Widget
+    slider: widgets.ValueWidget
+    fields: tuple[widgets.ValueWidget, ...]
+    row: widgets.Widget  # label, slider and fields side by side
     css_class: str
     handles: tuple[str, ...]
 
+    def disable(self, disabled: bool) -> None:
+        """Grey out slider and fields, or enable them again."""
+        for part in (self.slider, *self.fields):
+            part.disabled = disabled
 
-def integer(label: str, value: int, low: int, high: int) -> Control:
-    """Make a slider over whole numbers."""
-    slider = widgets.IntSlider(value, low, high, readout=False, layout=_SLIDER)
-    field = widgets.BoundedIntText(value, low, high, layout=_FIELD, tooltip=label)
+
+def integer(
+    label: str, value: int, low: int, high: int, step: int = 1, widths: tuple[str, str] = _WIDTHS
+) -> Control:
+    """Make a slider over whole numbers; `widths` are the CSS widths of slider and field."""
+    slider, field = (
+        kind(
+            value=value,
+            min=low,
+            max=high,
+            step=step,
+            layout={"width": width},
+            **options,
+        )
+        for kind, width, options in (
+            (widgets.IntSlider, widths[0], {"readout": False}),
+            (widgets.BoundedIntText, widths[1], {"tooltip": label}),
+        )
+    )
     return _row(label, slider, field)
 
 
@@ -68,14 +90,14 @@ def real_range(
     ]
 
     def to_fields(change: dict) -> None:
-        # Silently: a field that is set before the other would send the slider a mixed pair.
+        # Without notification: the field set first would send the slider a mixed pair.
         for field, end in zip(fields, change["new"], strict=True):
             field.unobserve(to_slider, names="value")
             field.value = _tidy(end)
             field.observe(to_slider, names="value")
 
     def to_slider(_: dict) -> None:
-        # An end that is moved past the other one takes its place.
+        # If one end is moved past the other, they change places.
         slider.value = tuple(sorted(field.value for field in fields))
 
     slider.observe(to_fields, names="value")
@@ -85,7 +107,7 @@ def real_range(
 
 
 def choice(label: str, options: Sequence[str], value: str) -> widgets.Dropdown:
-    """Make a dropdown with its label before it."""
+    """Make a dropdown with a label before it."""
     return widgets.Dropdown(
         options=list(options),
         value=value,
@@ -106,7 +128,7 @@ def _row(label: str, slider: widgets.ValueWidget, field: widgets.ValueWidget) ->
 
 
 def _tidy(value: float) -> float:
-    # The browser counts a slider's steps in floats: 7.800000000000001 where it means 7.8.
+    # The browser adds up a slider's steps in floats and sends 7.800000000000001 for 7.8.
     return round(value, 9)
 
 
@@ -116,56 +138,22 @@ def _labelled(
     css_class = "quant-control-" + "".join(c if c.isalnum() else "-" for c in label.lower())
     slider.add_class(css_class)
     row = widgets.HBox([widgets.Label(label, layout=_LABEL), slider, *fields])
-    return Control(slider, row, css_class, handles)
+    return Control(slider, tuple(fields), row, css_class, handles)
 
 
 class HandleNames(anywidget.AnyWidget):
-    """Gives slider handles and number fields their accessible names; draws nothing itself.
+    """An invisible widget that gives slider handles and number fields accessible names.
 
-    ipywidgets' handles carry no name for a screen reader to say. `names` maps the CSS class of a
-    slider to the names of its handles; the number fields of the same row get them as well.
+    The handles of ipywidgets have no name that a screen reader could announce. `names` maps the CSS
+    class of a slider to the names of its handles; the number fields of the same row get the same
+    names.
 
-    What has the class `SPOKEN` becomes a live region: its changes are said.
+    An element with the class `SPOKEN` becomes a live region: a screen reader announces its changes.
 
-    It also leaves a dropdown its keys. JupyterLab would take them for its commands: an arrow would
-    go to another cell, and a letter, typed to choose an option, insert a cell or cut one.
+    The widget also keeps key presses in a dropdown from JupyterLab, which would take them for
+    commands: an arrow key would select another cell, and a letter that is typed to choose an option
+    would insert or cut a cell.
     """
 
+    _esm = Path(__file__).with_name("handle_names.js")
     names = traitlets.Dict().tag(sync=True)
-
-    _esm = """
-    function label(root, names) {
-      for (const [cssClass, texts] of Object.entries(names)) {
-        for (const slider of root.querySelectorAll("." + cssClass)) {
-          const row = slider.parentElement ?? slider;
-          const handles = [...slider.querySelectorAll(".noUi-handle")];
-          const fields = [...row.querySelectorAll("input[type=number]")];
-          for (const group of [handles, fields])
-            group.forEach((element, i) => element.setAttribute("aria-label", texts[i]));
-        }
-      }
-      // On the element that stays: one that comes together with its text is often not announced.
-      for (const spoken of root.querySelectorAll(".quant-spoken:not([role])"))
-        spoken.setAttribute("role", "status");
-    }
-    function keep(event) {
-      if (event.target.matches("select") && !event.ctrlKey && !event.metaKey)
-        event.stopPropagation();
-    }
-    function render({ model, el }) {
-      el.style.display = "none";
-      let observer, frame;
-      const attach = () => {
-        const root = el.closest(".quant-explorer");
-        if (!root) { frame = requestAnimationFrame(attach); return; }
-        root.addEventListener("keydown", keep);
-        const apply = () => label(root, model.get("names"));
-        apply();
-        observer = new MutationObserver(apply);
-        observer.observe(root, { childList: true, subtree: true });
-      };
-      attach();
-      return () => { observer?.disconnect(); cancelAnimationFrame(frame); };
-    }
-    export default { render };
-    """

@@ -1,30 +1,33 @@
-"""The explorer of lesson 04: one set of parameters for the model, for a layer, for a channel."""
+"""The explorer of lesson 04, which compares parameters per model, per layer and per channel."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from quant_tutorial.affine import MAX_BITS, MIN_BITS, QuantParams, fake_quantize
+from quant_tutorial.arguments import checked_choice
 from quant_tutorial.calibration import weight_params
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.metrics import channel_sqnr_db
-from quant_tutorial.plotting import GranularityFigure, describe_granularity
+from quant_tutorial.plotting.style import BLUE, GRANULARITY_MARKS, GREY
 from quant_tutorial.scheme import GRANULARITIES, TensorScheme
 
 import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 
 class GranularityExplorer(Explorer):
-    """A slider for the bit width of the weights; what each granularity does to them (lesson 04).
+    """A slider for the bit width of the weights, which compares granularities (lesson 04).
 
     Args:
-        kernels: The weights of each layer by its name, output channels on the last axis.
-        accuracy: Accuracy (0 to 1) by bit width and granularity, for the sentence; those that are
-            missing are left out.
-        layer: The layer shown at the start; the first by default.
-        bits: The bit width at the start, 2 to 16.
+        weights: The weights of each layer by its name, output channels on the last axis.
+        accuracy: The accuracy (0 to 1) by bit width and granularity, which the sentence quotes
+            where it is known.
+        layer: The layer shown first; by default the first one.
+        bits: The initial bit width, 2 to 16.
 
     Raises:
         ValueError: when there is no such layer.
@@ -32,37 +35,30 @@ class GranularityExplorer(Explorer):
 
     def __init__(
         self,
-        kernels: Mapping[str, NDArray[np.floating]],
+        weights: Mapping[str, NDArray[np.floating]],
         accuracy: Mapping[tuple[int, str], float],
         layer: str | None = None,
         bits: int = 4,
     ) -> None:
-        layer = layer or next(iter(kernels))
-        if layer not in kernels:
-            raise ValueError(f"layer must be one of {', '.join(kernels)}, got {layer!r}.")
-        self._kernels, self._accuracy, self._shown = kernels, accuracy, None
+        layer = checked_choice("layer", layer or next(iter(weights)), weights)
+        self._weights, self._accuracy, self._shown = weights, accuracy, None
         bits_control = controls.integer("Bit width", bits, MIN_BITS, MAX_BITS)
-        self.bits = bits_control.source
-        self.layer = controls.choice("Layer", list(kernels), layer)
+        self.bits = bits_control.slider
+        self.layer = controls.choice("Layer", list(weights), layer)
         self.granularity = controls.choice("Granularity", GRANULARITIES, "channel-wise")
         self.symmetric = controls.checkbox("symmetric", True)
-        self._plot = GranularityFigure()
-        super().__init__(
-            [bits_control],
-            [self.layer, self.granularity, self.symmetric],
-            self._plot.figure,
-            self._plot.moving,
-            self._refresh,
-        )
+        options = [self.layer, self.granularity, self.symmetric]
+        super().__init__(GranularityFigure(), [bits_control], options)
 
-    def _refresh(self) -> str:
+    def draw(self) -> str:
+        """Show the ranges of the channels and their SQNR at each granularity, and describe it."""
         name, bits, chosen = self.layer.value, self.bits.value, self.granularity.value
-        kernel = self._kernels[name]
-        # One set for all weights has to reach as far as the largest weight of the model.
-        shared = self._kernels.values() if chosen == "tensor-wise" else [kernel]
-        reach = max(np.abs(weights).max() for weights in shared)
+        kernel = self._weights[name]
+        # A single set of parameters has to cover the largest weight of the whole model.
+        shared = self._weights.values() if chosen == "tensor-wise" else [kernel]
+        reach = max(np.abs(values).max() for values in shared)
         if (name, reach) != self._shown:
-            self._plot.show_layer(kernel, reach)
+            self.plot.show_layer(kernel, reach)
             self.redraw_background()
             self._shown = name, reach
         params = {granularity: self._params(granularity) for granularity in GRANULARITIES}
@@ -70,7 +66,7 @@ class GranularityExplorer(Explorer):
             granularity: channel_sqnr_db(kernel, fake_quantize(kernel, params[granularity]))
             for granularity in GRANULARITIES
         }
-        self._plot.update(params[chosen], sqnr)
+        self.plot.update(params[chosen], sqnr)
         sentence = describe_granularity(name, bits, sqnr)
         if (bits, chosen) in self._accuracy and self.symmetric.value:
             share = self._accuracy[bits, chosen]
@@ -79,4 +75,71 @@ class GranularityExplorer(Explorer):
 
     def _params(self, granularity: str) -> QuantParams:
         scheme = TensorScheme(self.bits.value, self.symmetric.value, granularity)
-        return weight_params(self._kernels, scheme)[self.layer.value]
+        return weight_params(self._weights, scheme)[self.layer.value]
+
+
+def describe_granularity(name: str, bits: int, sqnr: Mapping[str, NDArray[np.floating]]) -> str:
+    """Return a sentence on the channels' SQNR at each granularity (lesson 04).
+
+    `sqnr` holds the SQNR of each channel in decibels, shape (channels,), by granularity.
+    """
+    parts = [
+        f"{granularity} {np.min(values):.1f} to {np.max(values):.1f} dB"
+        for granularity, values in sqnr.items()
+    ]
+    return f"{name} at {bits} bits, SQNR of its channels: {', '.join(parts)}."
+
+
+class GranularityFigure:
+    """The picture of the granularity explorer: the ranges of the channels, and their SQNR.
+
+    Left: for each output channel, the smallest to the largest weight, and the range at the chosen
+    granularity. Right: the SQNR of each channel at all granularities. Lesson 04.
+    """
+
+    def __init__(self) -> None:
+        self.figure = Figure(figsize=(9.4, 4.4))
+        self._weights, self._sqnr = self.figure.subplots(1, 2)
+        self.figure.subplots_adjust(left=0.08, right=0.985, top=0.93, bottom=0.11, wspace=0.2)
+        self._weights.set_title("Weights (bars) and the range they get", loc="left", fontsize=10)
+        self._weights.set(xlabel="output channel", ylabel="weight")
+        self._sqnr.set_title("SQNR of each channel", loc="left", fontsize=10)
+        self._sqnr.set(xlabel="output channel", ylabel="dB", ylim=(-5, 118))
+        self._bars = self._weights.add_collection(LineCollection([], colors=GREY, linewidths=5))
+        self._ranges = self._weights.add_collection(LineCollection([], colors=BLUE, linewidths=1.5))
+        self._points = {}
+        for name, (marker, color, size) in GRANULARITY_MARKS.items():
+            (self._points[name],) = self._sqnr.plot(
+                [], [], marker, color=color, ls="", mec="black", mew=0.5, ms=size, label=name
+            )
+        self._sqnr.legend(fontsize=8, loc="upper center", ncols=3, handletextpad=0.1)
+        self.moving = [self._ranges, *self._points.values()]
+
+    def show_layer(self, kernel: NDArray[np.floating], reach: float) -> None:
+        """Show the weights of a layer on an axis from −reach to reach.
+
+        This changes the static part of the picture.
+
+        Args:
+            kernel: The weights, output channels on the last axis.
+            reach: The largest absolute value that the axis has to cover.
+        """
+        channels = kernel.reshape(-1, kernel.shape[-1])
+        count = channels.shape[1]
+        for ax in (self._weights, self._sqnr):
+            ax.set_xlim(-0.7, count - 0.3)
+            ax.set_xticks(range(0, count, 1 if count <= 16 else 4))
+        self._weights.set_ylim(-1.08 * reach, 1.08 * reach)
+        ends = zip(channels.min(axis=0), channels.max(axis=0), strict=True)
+        self._bars.set_segments([[(c, low), (c, high)] for c, (low, high) in enumerate(ends)])
+
+    def update(self, params: QuantParams, sqnr: Mapping[str, NDArray[np.floating]]) -> None:
+        """Show the ranges of one granularity, and the SQNR of all, each of shape (channels,)."""
+        count = len(next(iter(sqnr.values())))
+        lows, highs = (np.broadcast_to(end, count) for end in (params.minimum, params.maximum))
+        lines = [
+            [(c - 0.4, end), (c + 0.4, end)] for ends in (lows, highs) for c, end in enumerate(ends)
+        ]
+        self._ranges.set_segments(lines)
+        for name, points in self._points.items():
+            points.set_data(range(count), sqnr[name])

@@ -1,21 +1,25 @@
-"""The dashboard of lesson 10: every choice of the course, and what it comes to."""
+"""The dashboard of lesson 10, which offers every choice of the course and shows its effect."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import html
-import traceback
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import plotting_lab
 from quant_tutorial.affine import MAX_BITS, MIN_BITS
+from quant_tutorial.arguments import checked_choice
 from quant_tutorial.explorers import controls
-from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.base import REST, Explorer, error_block, running_loop
 from quant_tutorial.explorers.canvas import DigitCanvas
 from quant_tutorial.explorers.controls import Control
-from quant_tutorial.explorers.post_training import PICTURES, show_changes
+from quant_tutorial.explorers.lab_figure import (
+    LabFigure,
+    describe_drawing,
+    describe_layer,
+    describe_sqnr_by_layer,
+)
 from quant_tutorial.lab import (
     HIGH_PERCENT,
     LAYERS,
@@ -30,43 +34,46 @@ from quant_tutorial.lab import (
     Setting,
 )
 from quant_tutorial.metrics import accuracy_interval
-from quant_tutorial.plotting import describe_points
-from quant_tutorial.plotting_lab import LabFigure
+from quant_tutorial.plotting import (
+    describe_bits,
+    describe_changes,
+    describe_percent,
+    describe_points,
+)
 from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
 
 import ipywidgets as widgets
 
-_REST = 0.03  # seconds without a further stroke before the drawing is looked at
 _STEP = 5  # percent
 _BASELINE = "float baseline (PTQ)"
 _SOURCES = {_BASELINE: PTQ, **{f"trained at {name} (QAT)": name for name in TRAINED}}
-# Widths in em of the page's text, and the boxes' margins.
+# Widths in em of the page's text, and the margins of the checkboxes.
 _NAME, _SLIDER, _FIELD, _CELL = "4.4em", "11.8em", "4.4em", "17.2em"
 _BOX = {"width": "auto", "margin": "2px 0.9em 2px 2px"}
 
 
 class QuantizationLab(Explorer):
-    """The quantization lab: bits, ranges and the rest for each layer, PTQ or QAT (lesson 10).
+    """The quantization lab: bits and ranges for each layer, with PTQ or QAT (lesson 10).
 
     Args:
-        lab: What measures.
-        preset: One of `lab.PRESETS`, or a `Setting`: where the controls stand at the start.
-        folder: Where "Export this" writes.
+        lab: The `Lab` that measures the settings.
+        preset: The initial setting of the controls: the name of one in `lab.PRESETS`, or a
+            `Setting`.
+        folder: The folder to which "Export this" writes.
 
     Raises:
-        ValueError: for a preset that there is not, or a setting that no slider reaches.
+        ValueError: for an unknown preset, or a setting beyond the limits of the sliders.
     """
 
     def __init__(
         self, lab: Lab, preset: str | Setting = "8-bit deploy", folder: str | Path = "saved"
     ) -> None:
-        if isinstance(preset, str) and preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
+        if isinstance(preset, str):
+            checked_choice("preset", preset, PRESETS)
         self._lab, self._folder = lab, folder
-        self._plot = LabFigure(lab.float_accuracy, lab.float_bytes, ("image", *LAYERS))
         self._measured, self._drawn = "", ""
         self._drawing_due: asyncio.TimerHandle | None = None
-        self._held = True  # while several controls are set at once
+        self._held = True  # no update while several controls are being set
         self.weights = {n: _slider(f"{n} weight bits", MIN_BITS, 8) for n in LAYERS}
         self.activations = {
             n: _slider(f"{n} activation bits", MIN_BITS, MAX_BITS) for n in ("image", *LAYERS)
@@ -96,6 +103,7 @@ class QuantizationLab(Explorer):
         self._grey_out()
         self.setting = PRESETS[preset] if isinstance(preset, str) else preset
         super().__init__(
+            LabFigure(lab.float_accuracy, lab.float_bytes, ("image", *LAYERS)),
             [*self.weights.values(), *self.activations.values(), *self.ranges.values()],
             [
                 *(self.source, self.trained_ranges, self.granularity),
@@ -103,13 +111,7 @@ class QuantizationLab(Explorer):
                 *self.float_weights.values(),
                 *self.float_activations.values(),
             ],
-            self._plot.figure,
-            self._plot.moving,
-            self._estimate,
-            self._measure,
         )
-        names = self.children[-1]
-        self.children = (self._controls(), self._picture, self._sentence, names)
         self.canvas.observe(self._draw_soon, names="value")
         for name, button in self.presets.items():
             button.on_click(lambda _, name=name: self.show(PRESETS[name], at_once=False))
@@ -118,17 +120,17 @@ class QuantizationLab(Explorer):
 
     @property
     def setting(self) -> Setting:
-        """Where the controls stand; it can be set, to whatever the sliders reach."""
+        """The setting of the controls; it can be set to any within the limits of the sliders."""
 
         def bits(rows: dict[str, Control], boxes: dict[str, widgets.Checkbox]) -> dict[str, Any]:
-            return {n: None if boxes[n].value else row.source.value for n, row in rows.items()}
+            return {n: None if boxes[n].value else row.slider.value for n, row in rows.items()}
 
         activations = bits(self.activations, self.float_activations)
         return Setting(
             weights=bits(self.weights, self.float_weights),
             image=activations.pop("image"),
             activations=activations,
-            ranges={n: row.source.value for n, row in self.ranges.items()},
+            ranges={n: row.slider.value for n, row in self.ranges.items()},
             source=_SOURCES[self.source.value],
             granularity=self.granularity.value,
             weight_calibrator=self.weight_calibrator.value,
@@ -148,7 +150,7 @@ class QuantizationLab(Explorer):
         try:
             for name in LAYERS:
                 _set_bits(self.weights[name], self.float_weights[name], new.weights[name])
-                self.ranges[name].source.value = new.ranges[name]
+                self.ranges[name].slider.value = new.ranges[name]
             for name, bits in {"image": new.image, **new.activations}.items():
                 _set_bits(self.activations[name], self.float_activations[name], bits)
             self.source.value = next(text for text, s in _SOURCES.items() if s == new.source)
@@ -158,19 +160,26 @@ class QuantizationLab(Explorer):
             self._held = False
 
     def show(self, setting: Setting, *, at_once: bool = True) -> None:
-        """Set the controls; measure on all images at once, or first estimate as after a move."""
+        """Set the controls and show the result.
+
+        Args:
+            setting: The new setting.
+            at_once: Whether to measure on all images without waiting; if not, the estimate is shown
+                first, as after a move of a control.
+        """
         self.setting = setting
         self.update(None if at_once else {})
 
     def update(self, change: dict | None = None) -> None:
-        """Show the present state, unless further controls are about to be set."""
+        """Show the current state, unless further controls are about to be set."""
         if not self._held:
             self._grey_out()
             super().update(change)
 
     # --- Layout ---
 
-    def _controls(self) -> widgets.Widget:
+    def arrange(self) -> list[widgets.Widget]:
+        """Return presets, sliders, boxes and menus, with the canvas beside them."""
         heads = [
             _head(text, width)
             for text, width in (
@@ -201,30 +210,34 @@ class QuantizationLab(Explorer):
             [_head("Draw a digit", "100%"), self.canvas, self.flipped], layout={"width": "18.5em"}
         )
         presets = _line(_head("Presets:", "5em"), *self.presets.values(), self._status)
-        return widgets.VBox([presets, _line(left, right, align="flex-start")])
+        return [widgets.VBox([presets, _line(left, right, align="flex-start")])]
 
     def _grey_out(self) -> None:
-        """Disable what has no effect at present."""
+        """Disable the controls that have no effect in the current state."""
         for rows, boxes in (
             (self.weights, self.float_weights),
             (self.activations, self.float_activations),
         ):
             for name, row in rows.items():
-                _disable(row, boxes[name].value)
+                row.disable(boxes[name].value)
         for name, row in self.ranges.items():
-            _disable(row, self.float_activations[name].value)
+            row.disable(self.float_activations[name].value)
         pointless = _SOURCES[self.source.value] == PTQ
         self.trained_ranges.disabled = pointless
         self.trained_ranges.layout.visibility = "hidden" if pointless else "visible"
 
-    # --- What a change shows ---
+    # --- Results ---
 
-    def _estimate(self) -> str:
+    def estimate(self) -> str:
+        """Show a first result on a sample of the images, and describe it.
+
+        The predictions for the drawing and the plan for the LiteRT file are shown, too.
+        """
         self._measured = ""
         try:
             return self._estimated(self.setting)
         except Exception:
-            # Nothing of an earlier setting stands beside the error.
+            # Results of an earlier setting must not remain beside the error.
             self._note.value = self._result.value = ""
             raise
 
@@ -237,7 +250,7 @@ class QuantizationLab(Explorer):
         finally:
             self._status.value = ""
         low, high = accuracy_interval(round(reading.accuracy * count), count)
-        self._plot.update(reading.accuracy, reading.weight_bytes, (low, high), count)
+        self.plot.update(reading.accuracy, reading.weight_bytes, (low, high), count)
         self._show_layers(setting, reading)
         self._show_plan(setting)
         self._drawn = self._look_at_drawing(setting)
@@ -247,34 +260,33 @@ class QuantizationLab(Explorer):
         )
         return f"{self._measured} {self._drawn}"
 
-    def _measure(self) -> str:
+    def draw(self) -> str:
+        """Show the result on all images, and describe it."""
         lab, setting = self._lab, self.setting
         reading = lab.measure(setting)
-        self._plot.update(reading.accuracy, reading.weight_bytes)
+        self.plot.update(reading.accuracy, reading.weight_bytes)
         self._show_layers(setting, reading)
         before, after, labels = lab.float_answers, reading.answers, lab.labels
-        flips = show_changes(self._plot, before, after, labels, lab.images)
-        self._flips, self._next_flip = flips.tolist(), 0
+        shown = self.plot.changes.show(before, after, labels, lab.images)
+        self._flips, self._next_flip = shown.tolist(), 0
         self.flipped.disabled = not self._flips
         self._measured = (
             f"{self._said(setting)} {reading.accuracy:.1%} of {len(labels):,} images right, "
             f"{describe_points(reading.accuracy, lab.float_accuracy)} points from float; weights "
             f"of {reading.weight_bytes:,} bytes. "
-            f"{plotting_lab.describe_sqnr_by_layer(reading.sqnr)} "
-            f"{plotting_lab.describe_changes(before, after)}"
+            f"{describe_sqnr_by_layer(reading.sqnr)} "
+            f"{describe_changes(before, after)}"
         )
         return f"{self._measured} {self._drawn}"
 
     def _show_layers(self, setting: Setting, reading: Reading) -> None:
         found = self._lab.ranges(setting)
-        labels = [f"image: {plotting_lab.describe_bits([setting.image])}"]
-        labels += [
-            plotting_lab.describe_layer(name, setting.weights[name], found[name]) for name in LAYERS
-        ]
-        self._plot.show_layers(labels, list(reading.sqnr.values()))
+        labels = [f"image: {describe_bits([setting.image])}"]
+        labels += [describe_layer(name, setting.weights[name], found[name]) for name in LAYERS]
+        self.plot.show_layers(labels, list(reading.sqnr.values()))
 
     def _said(self, setting: Setting) -> str:
-        bits, percent = plotting_lab.describe_bits, plotting_lab.describe_percent
+        bits, percent = describe_bits, describe_percent
         source = "PTQ" if setting.source == PTQ else f"Trained at {setting.source}"
         if setting.source != PTQ:
             kept, quantized = self._lab.as_trained(setting)
@@ -292,30 +304,28 @@ class QuantizationLab(Explorer):
         empty = self.canvas.is_empty
         image = self.canvas.image
         logits = None if empty else self._lab.logits(setting, image)
-        self._plot.show_drawing(image, logits)
-        return plotting_lab.describe_drawing(logits)
+        self.plot.show_drawing(image, logits)
+        return describe_drawing(logits)
 
     def _draw_soon(self, _: dict) -> None:
-        """Look at the drawing when its strokes rest: of several, only the last counts."""
+        """Evaluate the drawing when its strokes rest; of several changes only the last counts."""
         if self._drawing_due is not None:
             self._drawing_due.cancel()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # no kernel around
+        if (loop := running_loop()) is None:
             self._show(self._redraw)
         else:
-            self._drawing_due = loop.call_later(_REST, self._show, self._redraw)
+            self._drawing_due = loop.call_later(REST, self._show, self._redraw)
 
     def _redraw(self) -> str:
-        if not self._measured:  # the last result was an error, and stays one or is mended
-            return self._estimate()
+        if not self._measured:  # the last result was an error: try again
+            return self.estimate()
         self._drawn = self._look_at_drawing(self.setting)
         return f"{self._measured} {self._drawn}"
 
     def _show_flip(self) -> None:
         if self._flips:
             self.canvas.show(self._lab.images[self._flips[self._next_flip]])
-            self._next_flip = (self._next_flip + 1) % min(len(self._flips), PICTURES)
+            self._next_flip = (self._next_flip + 1) % len(self._flips)
 
     # --- The file ---
 
@@ -336,8 +346,7 @@ class QuantizationLab(Explorer):
                 return
             done = self._lab.export(setting, self._folder)
         except Exception:
-            trace = html.escape(traceback.format_exc())
-            self._say(f"<pre role='alert' style='color: #a00'>{trace}</pre>")
+            self._say(error_block())
         else:
             data = base64.b64encode(done.content).decode()
             link = (
@@ -362,11 +371,7 @@ def _paragraph(text: str) -> str:
 
 def _slider(label: str, low: int, high: int, step: int = 1) -> Control:
     """Make a slider narrow enough for three in a row; its label is for screen readers."""
-    control = controls.integer(label, high, low, high)
-    slider, field = control.row.children[1:]
-    slider.step = field.step = step
-    slider.layout, field.layout = widgets.Layout(width=_SLIDER), widgets.Layout(width=_FIELD)
-    return control
+    return controls.integer(label, high, low, high, step, (_SLIDER, _FIELD))
 
 
 def _box(label: str) -> widgets.Checkbox:
@@ -376,7 +381,7 @@ def _box(label: str) -> widgets.Checkbox:
 
 
 def _cell(control: Control | None) -> widgets.Widget:
-    children = control.row.children[1:] if control else ()
+    children = (control.slider, *control.fields) if control else ()
     return widgets.HBox(children, layout={"width": _CELL})
 
 
@@ -398,9 +403,4 @@ def _button(text: str, style: str = "") -> widgets.Button:
 def _set_bits(control: Control, box: widgets.Checkbox, bits: int | None) -> None:
     box.value = bits is None
     if bits is not None:
-        control.source.value = bits
-
-
-def _disable(control: Control, disabled: bool) -> None:
-    for part in control.row.children[1:]:
-        part.disabled = disabled
+        control.slider.value = bits

@@ -62,6 +62,6 @@ def test_calibration_range(benchmark: BenchmarkFixture, statistics: dict[str, St
 
 
 def test_granularity(benchmark: BenchmarkFixture, folded: keras.Model) -> None:
-    explorer = GranularityExplorer(models.kernels(folded), {}, "conv3")
+    explorer = GranularityExplorer(models.weights(folded), {}, "conv3")
     measure(benchmark, WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
     assert f" at {explorer.bits.value} bits" in explorer.text

@@ -17,10 +17,12 @@ window.quant = {
     app.shell.activateById(panel.id);
     panel.sessionContext.session.kernel.anyMessage.connect((_, { msg, direction }) => {
       const { header, parent_header: parent, content } = msg;
-      if (direction === "send" && header.msg_type === "comm_msg")
+      if (direction === "send" && header.msg_type === "comm_msg") {
         this.unanswered.add(header.msg_id);
-      if (direction === "recv" && content.execution_state === "idle")
+      }
+      if (direction === "recv" && content.execution_state === "idle") {
         this.unanswered.delete(parent.msg_id);
+      }
       if (header.msg_type === "error") this.complaints.push(content.traceback.join("\n"));
       if (content.name === "stderr") this.complaints.push(content.text);
     });
@@ -37,8 +39,9 @@ window.quant = {
   // Waits until all that the controls have sent is answered, and for three frames they have sent
   // nothing more: one that is moved again before the answer keeps its newest value back until then.
   async answered() {
-    for (let quiet = 0; quiet < 3; quiet = this.unanswered.size ? 0 : quiet + 1)
+    for (let quiet = 0; quiet < 3; quiet = this.unanswered.size ? 0 : quiet + 1) {
       await new Promise(requestAnimationFrame);
+    }
   },
 
   // An explorer's picture, and the sentence in the view beneath it.
@@ -63,7 +66,10 @@ window.quant = {
   startClock(root) {
     const times = (this.times = []);
     let pressed = 0, before;
-    const press = (event) => { pressed = event.timeStamp; before = this.parts(root).text; };
+    const press = (event) => {
+      pressed = event.timeStamp;
+      before = this.parts(root).text;
+    };
     const changed = () => {
       const { text } = this.parts(root);
       if (!pressed || text === before || !this.isComplete(text)) return;

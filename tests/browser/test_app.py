@@ -27,7 +27,9 @@ def server(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = dict.fromkeys(("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"), str(ROOT / ".make"))
+    environment = dict.fromkeys(
+        ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"), str(ROOT / "quant_tutorial" / "web" / "app")
+    )
     command = [sys.executable, "-m", "voila", notebook, "--no-browser", f"--port={port}"]
     with running(command, folder, environment):
         yield f"http://127.0.0.1:{port}/", folder

@@ -1,0 +1,136 @@
+"""Check the arguments that callers pass to any module: choices, whole numbers and images.
+
+Each check returns the argument in the form in which it is used. If the argument is wrong, the check
+raises a `ValueError` that names the argument, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+
+def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
+    """Return `value` if it is one of the known choices.
+
+    Raises:
+        ValueError: for any other value; the message lists the known ones.
+    """
+    known = list(known)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
+    return value
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a Python or NumPy integer; True and False do not count as one."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def checked_whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return a Python or NumPy integer from `low` to `high` as a Python integer.
+
+    NumPy's small integer types would overflow in 2^bits.
+
+    Raises:
+        ValueError: for a value that is not an integer or is out of range.
+    """
+    if not is_whole(value):
+        raise ValueError(f"{name} must be an integer, got {value!r}.")
+    if value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be {limits}, got {value}.")
+    return int(value)
+
+
+def checked_images(
+    name: str, images: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike | None = None
+) -> NDArray[Any]:
+    """Return images as an array that a model accepts.
+
+    Args:
+        name: The name of the argument, for the error messages.
+        images: The images, shape (n, …), n ≥ 1: an array, a list of arrays or a tensor.
+        shape: The shape of one image that the model expects, without the batch axis.
+        dtype: The integer type of the model's input. For None or a floating-point type, the images
+            must be floats and are returned as float32.
+
+    Raises:
+        ValueError: for something that is not an array, a wrong shape, no images, a wrong type (such
+            as integer pixels for a float input), or values that are not finite.
+    """
+    wanted = ("n", *shape)
+    if not isinstance(images, list | tuple) and not hasattr(images, "__array__"):
+        raise ValueError(
+            f"{name} must be an array of images, shape {wanted}, got {type(images).__name__}: "
+            "collect some hundred images with np.concatenate."
+        )
+    images = np.asarray(images)
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        if images.dtype != dtype:
+            raise ValueError(
+                f"{name} must hold {np.dtype(dtype)} images, got {images.dtype}: quantize the "
+                "images, or use predict."
+            )
+    elif images.dtype.kind != "f":
+        raise ValueError(
+            f"{name} must hold floats as the float model gets them, got {images.dtype}: convert "
+            "pixels with mnist.to_float."
+        )
+    if images.shape[1:] != tuple(shape) or len(images) == 0:
+        raise ValueError(f"{name} must have the shape {wanted} with n ≥ 1, got {images.shape}.")
+    return images if images.dtype.kind in "iu" else _finite(name, images)
+
+
+def checked_calibration(
+    images: ArrayLike,
+    shape: tuple[int | None, ...],
+    input_range: tuple[float, float] | None,
+) -> NDArray[np.float32]:
+    """Return calibration images as float32; integers are converted without rescaling.
+
+    Args:
+        images: The images, shape (n, …), n ≥ 1.
+        shape: The input shape of the model, with the batch axis first.
+        input_range: The range that the model was trained on; None skips the check.
+
+    Raises:
+        ValueError: for no images, something that is not an array, a wrong shape, values that are
+            not finite or lie outside the range, and for images whose largest magnitude is less than
+            1% of the range's width.
+    """
+    if np.size(images) == 0:
+        raise ValueError("calibration must hold at least one image, got none.")
+    if hasattr(images, "__array__") and np.asarray(images).dtype.kind in "iu":
+        images = np.asarray(images, np.float32)
+    images = checked_images("calibration", images, tuple(shape[1:]))
+    if input_range is None:
+        return images
+    (low, high), smallest, largest = input_range, images.min(), images.max()
+    if not low < high:
+        raise ValueError(f"input_range must be (low, high) with low < high, got {input_range}.")
+    found = f"calibration holds values from {smallest:g} to {largest:g}"
+    way_out = (
+        "Give the images as the model was trained on them, for this course's model with "
+        "mnist.to_float, or say input_range=(low, high) if it was trained on another range."
+    )
+    # Rounding in a reader's preprocessing may slightly exceed the range, which does no harm.
+    slack = 0.01 * (high - low)
+    if smallest < low - slack or largest > high + slack:
+        raise ValueError(f"{found}, but the model expects {low:g} to {high:g}. {way_out}")
+    if max(abs(smallest), abs(largest)) < slack:
+        raise ValueError(
+            f"{found}, less than a hundredth of {low:g} to {high:g}: were they divided by 255 "
+            f"twice? {way_out}"
+        )
+    return images
+
+
+def _finite(name: str, images: NDArray[np.floating]) -> NDArray[np.float32]:
+    images = images.astype(np.float32, copy=False)
+    if not np.isfinite(images).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinite values.")
+    return images

@@ -1,0 +1,55 @@
+"""Check the answers to the exercises of lesson 06."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quant_tutorial.affine import params_from_range, quantize
+from quant_tutorial.checks.registry import exercise, is_number
+
+import numpy as np
+
+
+@exercise("06.1")
+def _pixel(answer: Any) -> str | None:
+    right = quantize(200 / 255, params_from_range(0, 1, 8))
+    return is_number(
+        answer, float(right), "with scale 1/255 and zero point −128, what is left of /255?"
+    )
+
+
+@exercise("06.2")
+def _own_uint8_model(answer: Any) -> str | None:
+    from quant_tutorial import mnist, tflite
+
+    if not isinstance(answer, bytes):
+        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+    source, _ = tflite.input_output(answer)
+    if source.dtype != np.uint8:
+        return f"the model's input is {source.dtype}; it must be uint8."
+    if any(tensor.dtype.kind == "f" for tensor in tflite.tensors(answer)):
+        return "some tensors are still floats."
+    data = mnist.load()
+    accuracy = tflite.evaluate(answer, mnist.to_float(data.x_test), data.y_test).accuracy
+    return (
+        None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
+    )
+
+
+@exercise("06.3")
+def _own_mixed_model(answer: Any) -> str | None:
+    from quant_tutorial import tflite
+
+    if not isinstance(answer, bytes):
+        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+    wanted = {"CONV_2D": "int8", "FULLY_CONNECTED": "float32"}
+    ops = [op for op in tflite.inspect(answer).ops if op.type in wanted]
+    if [op.type for op in ops] != ["CONV_2D"] * 3 + ["FULLY_CONNECTED"]:
+        found = ", ".join(op.type for op in ops) or "none of them"
+        return f"the model has three CONV_2D and then one FULLY_CONNECTED, this file {found}."
+    for op in ops:
+        places = zip(("input", "weights", "output"), (*op.inputs[:2], op.outputs[0]), strict=True)
+        for place, tensor in places:
+            if tensor.type != wanted[op.type]:
+                return f"the {place} of {op} must be {wanted[op.type]}, got {tensor.type}."
+    return None

@@ -1,0 +1,30 @@
+"""Register the checks of the exercises by number, with the helpers that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[Any], str | None]
+
+# From the number of an exercise to a function that returns None for a right answer, else a hint.
+CHECKS: dict[str, Check] = {}
+
+
+def exercise(number: str) -> Callable[[Check], None]:
+    """Register a function as the check of an exercise."""
+
+    def register(function: Check) -> None:
+        CHECKS[number] = function
+
+    return register
+
+
+def is_number(answer: Any, right: float, hint: str) -> str | None:
+    """Return None for the right number, and the hint for any other.
+
+    A whole number must be exact. Any other number may be rounded, to a relative error of 0.001.
+    """
+    tolerance = 0 if float(right).is_integer() else 1e-3
+    return None if math.isclose(float(answer), right, rel_tol=tolerance) else hint

@@ -1,0 +1,227 @@
+"""Write the model card of a `.tflite` file: what to know before using it (lesson 09)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+
+from quant_tutorial import metrics, mnist, tflite
+from quant_tutorial.deployment.microcontroller import arena_bytes, micro_refusal
+from quant_tutorial.deployment.size import sizes
+from quant_tutorial.deployment.timing import Latency
+from quant_tutorial.flatbuffer import Tensor
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def model_card(
+    model_bytes: bytes,
+    evaluation: tflite.Evaluation,
+    latencies: Sequence[Latency],
+    *,
+    name: str,
+    made: str,
+) -> str:
+    """Return the model card of one of the course's files, as Markdown (lesson 09).
+
+    It has the sections of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), and at
+    its head the metadata that the Hugging Face Hub reads. Every figure comes from the file or from
+    the measurements that are passed.
+
+    Args:
+        model_bytes: The content of the `.tflite` file, which takes MNIST images.
+        evaluation: The result of `tflite.evaluate` for this file on test images.
+        latencies: The results of `latency` for this file, one for each number of threads; may be
+            empty.
+        name: The name of the model, in one line.
+        made: How the file was made, in whole sentences: model, method, bit widths, calibration or
+            training.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model with one input and one output, the name
+            is empty or longer than one line, `made` is empty, or the evaluation has another number
+            of classes.
+    """
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"name must be one line and not empty, got {name!r}.")
+    if not made.strip():
+        raise ValueError("made must say how the file was made, got nothing.")
+    source, target = tflite.input_output(model_bytes)
+    confusion = evaluation.confusion
+    if confusion.shape != (target.shape[-1], target.shape[-1]):
+        raise ValueError(
+            f"evaluation has {len(confusion)} classes, the file's output {target.shape[-1]}: it is "
+            "the evaluation of another file."
+        )
+    right, images = int(np.trace(confusion)), int(confusion.sum())
+    data = mnist.load()
+    accuracy, interval = _card_accuracy(right, images)
+    timed = [f"- {figures}" for figures in map(str, latencies)] or ["- not measured"]
+    return _CARD.format(
+        metadata=_card_metadata(name, right / images),
+        name=name,
+        made=made.strip(),
+        facts=_card_table(("what", "value"), _card_facts(model_bytes)),
+        versions=_card_versions(),
+        images=images,
+        all_images=len(data.x_test),
+        training_images=len(data.x_train),
+        quantized=", then quantized with the input's scale and zero point" if source.params else "",
+        accuracy=accuracy,
+        interval=interval,
+        right=right,
+        per_class=_card_table(
+            ("digit", "images", "accuracy", "95 % interval"), _card_classes(confusion)
+        ),
+        machine=platform.machine(),
+        cores=os.cpu_count(),
+        timed="\n".join(timed),
+    )
+
+
+# A line for each paragraph: Markdown wraps them.
+_CARD = """\
+{metadata}
+
+# Model card: {name}
+
+## Model details
+
+{made}
+
+{facts}
+
+Versions: {versions}. Licence of the weights and of the code: Apache-2.0.
+
+## Intended use
+
+Teaching, and comparing ways of quantization: it reads one handwritten digit, white on black, in \
+a picture of 28×28 pixels like those of MNIST. It is not for reading cheques, forms, addresses or \
+anything else that matters to somebody, nor for pictures of other sizes, with several digits, or \
+with none: it answers with a digit whatever it sees.
+
+## Factors
+
+The digit (below). Not measured, and likely to matter: who wrote it and in which country, the pen, \
+the scanner or camera, and how the digit was cut out, scaled and centred.
+
+## Metrics
+
+Accuracy: the share of the images whose largest output is at the right digit, with Wilson's 95 % \
+interval, which says how far another sample of such images could differ.
+
+## Evaluation data
+
+{images:,} images with their labels, of the {all_images:,} of MNIST's test set; nobody wrote both \
+training and test digits. Pixels were divided by 255{quantized}.
+
+## Training data
+
+MNIST's training set, {training_images:,} images by Yann LeCun and Corinna Cortes (CC BY-SA 3.0), \
+made from NIST's Special Databases 1 and 3.
+
+## Quantitative analyses
+
+Accuracy: **{accuracy}** ({interval}), {right:,} of {images:,} images.
+
+{per_class}
+
+Latency of one image, LiteRT's `invoke` alone, on the computer that made this card ({machine}, \
+{cores} cores), which is not the device: measure there.
+
+{timed}
+
+## Ethical considerations
+
+The digits were written by American high-school students and employees of the Census Bureau. \
+People who learned to write elsewhere, and put a serif on their 1 or a bar through their 7, may \
+meet more errors than the figures above say; nothing here measures that.
+
+## Caveats and recommendations
+
+Quantize inputs with the scale and zero point above, rounded and clipped, and dequantize outputs. \
+The outputs are logits, not probabilities, and no measure of certainty. Measure accuracy and \
+latency again on the device, with pictures from its own camera.
+"""
+
+
+def _card_facts(model_bytes: bytes) -> list[tuple[str, str]]:
+    """List what the card says about the file itself."""
+    found, size, refusal = (
+        tflite.inspect(model_bytes),
+        sizes(model_bytes),
+        micro_refusal(model_bytes),
+    )
+    source, target = tflite.input_output(model_bytes)
+    weights = {tensor.type for tensor in found.tensors if tensor.kind == "weights"}
+    return [
+        ("file", f"{size.file:,} bytes, SHA-256 `{hashlib.sha256(model_bytes).hexdigest()}`"),
+        ("weights", f"{size.weights:,} bytes, {' and '.join(sorted(weights)) or 'none'}"),
+        ("biases; scales and zero points", f"{size.biases:,}; {size.scales:,} bytes"),
+        ("activations", f"at least {arena_bytes(model_bytes):,} bytes of memory at a time"),
+        ("ops", ", ".join(f"`{op}`" for op in found.op_types)),
+        ("integer only", f"{'yes' if found.integer_only else 'no'}: {found.reason}"),
+        ("input", _card_tensor(source)),
+        ("output", _card_tensor(target)),
+        ("LiteRT for Microcontrollers", "takes it" if refusal is None else f"no: {refusal}"),
+    ]
+
+
+def _card_classes(confusion: NDArray[np.integer]) -> list[tuple[object, ...]]:
+    """List the accuracy of each digit that occurs."""
+    return [
+        (digit, int(row.sum()), *_card_accuracy(int(row[digit]), int(row.sum())))
+        for digit, row in enumerate(confusion)
+        if row.sum()
+    ]
+
+
+def _card_tensor(tensor: Tensor) -> str:
+    shape = f"{tensor.type}, shape {tensor.shape}"
+    params = tensor.params
+    if params is None:
+        return shape
+    return (
+        f"{shape}, scale {params.scale:.9g}, zero point {params.zero_point}: "
+        f"from {params.minimum:.6g} to {params.maximum:.6g}"
+    )
+
+
+def _card_accuracy(right: int, images: int) -> tuple[str, str]:
+    low, high = metrics.accuracy_interval(right, images)
+    return f"{100 * right / images:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %"
+
+
+def _card_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[str(entry).replace("|", "\\|") for entry in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _card_versions() -> str:
+    packages = ("ai-edge-litert", "keras", "litert-quantizer", "tensorflow")
+    found = [f"{package} {importlib.metadata.version(package)}" for package in packages]
+    return ", ".join([f"Python {platform.python_version()}", *found])
+
+
+def _card_metadata(name: str, accuracy: float) -> str:
+    """Return the metadata for the Hugging Face Hub; JSON's strings and lists are valid YAML."""
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"type": "ylecun/mnist", "name": "MNIST", "split": "test"},
+        "metrics": [{"type": "accuracy", "value": accuracy}],
+    }
+    entries = {
+        "license": "apache-2.0",
+        "tags": ["tflite", "litert", "quantization"],
+        "datasets": ["ylecun/mnist"],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()]
+    return "\n".join(["---", *lines, "---"])

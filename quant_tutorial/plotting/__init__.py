@@ -1,0 +1,46 @@
+"""Draw the lessons' figures (`plot_…`, on given Axes) and describe them in words (`describe_…`)."""
+
+from quant_tutorial.plotting.answers import describe_changes, describe_flips, describe_points
+from quant_tutorial.plotting.digits import describe_digits, plot_digits
+from quant_tutorial.plotting.errors import describe_sqnr, plot_sqnr
+from quant_tutorial.plotting.quantities import describe_bits, describe_db, describe_percent
+from quant_tutorial.plotting.tensors import describe_integers, plot_integer_histogram
+from quant_tutorial.plotting.training import (
+    describe_rescue,
+    describe_straight_through,
+    plot_rescue,
+    plot_straight_through,
+)
+from quant_tutorial.plotting.variants import Variant, describe_variants, plot_variants
+from quant_tutorial.plotting.widths import (
+    describe_accuracy_by_bits,
+    describe_sizes,
+    plot_accuracy_by_bits,
+    plot_sizes,
+)
+
+__all__ = [
+    "Variant",
+    "describe_accuracy_by_bits",
+    "describe_bits",
+    "describe_changes",
+    "describe_db",
+    "describe_digits",
+    "describe_flips",
+    "describe_integers",
+    "describe_percent",
+    "describe_points",
+    "describe_rescue",
+    "describe_sizes",
+    "describe_sqnr",
+    "describe_straight_through",
+    "describe_variants",
+    "plot_accuracy_by_bits",
+    "plot_digits",
+    "plot_integer_histogram",
+    "plot_rescue",
+    "plot_sizes",
+    "plot_sqnr",
+    "plot_straight_through",
+    "plot_variants",
+]

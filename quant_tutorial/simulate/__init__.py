@@ -1,0 +1,52 @@
+"""Simulate quantized models in Keras, fast enough for a slider (lesson 05)."""
+
+from quant_tutorial.simulate.fake_quantize import FakeQuantize, rounded, run_time_values
+from quant_tutorial.simulate.graph import Node, nodes, prepare, rebuild
+from quant_tutorial.simulate.sensitivity import (
+    Health,
+    Mix,
+    Search,
+    Sensitivity,
+    health,
+    layer_sensitivity,
+    pareto_front,
+    rounding_ratio,
+    search_bits,
+    with_weight_bits,
+)
+from quant_tutorial.simulate.simulator import (
+    HEADER,
+    ModelParams,
+    Place,
+    Simulator,
+    simulate,
+    with_params,
+)
+from quant_tutorial.simulate.staged import StagedRun
+
+__all__ = [
+    "HEADER",
+    "FakeQuantize",
+    "Health",
+    "Mix",
+    "ModelParams",
+    "Node",
+    "Place",
+    "Search",
+    "Sensitivity",
+    "Simulator",
+    "StagedRun",
+    "health",
+    "layer_sensitivity",
+    "nodes",
+    "pareto_front",
+    "prepare",
+    "rebuild",
+    "rounded",
+    "rounding_ratio",
+    "run_time_values",
+    "search_bits",
+    "simulate",
+    "with_params",
+    "with_weight_bits",
+]

@@ -1,0 +1,40 @@
+"""Convert, run, inspect, quantize and debug `.tflite` files (lessons 06, 07 and 09)."""
+
+from quant_tutorial.tflite.conversion import MODES, IOType, Mode, convert, save
+from quant_tutorial.tflite.debugging import Debugging, TensorError, debug
+from quant_tutorial.tflite.evaluation import (
+    Evaluation,
+    evaluate,
+    input_output,
+    predict,
+    tensors,
+)
+from quant_tutorial.tflite.inspection import Inspection, inspect
+from quant_tutorial.tflite.interpreter import KERNELS, make_interpreter, run, run_all
+from quant_tutorial.tflite.recipes import RECIPES, Recipe, apply_recipe, export_litert
+
+__all__ = [
+    "KERNELS",
+    "MODES",
+    "RECIPES",
+    "Debugging",
+    "Evaluation",
+    "IOType",
+    "Inspection",
+    "Mode",
+    "Recipe",
+    "TensorError",
+    "apply_recipe",
+    "convert",
+    "debug",
+    "evaluate",
+    "export_litert",
+    "input_output",
+    "inspect",
+    "make_interpreter",
+    "predict",
+    "run",
+    "run_all",
+    "save",
+    "tensors",
+]

@@ -1,0 +1,224 @@
+"""Convert a model to `.tflite` with the TFLite converter (lesson 06)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from quant_tutorial import flatbuffer, quiet, saving
+from quant_tutorial.arguments import checked_calibration, checked_choice
+from quant_tutorial.flatbuffer import CASTS, Graph
+from quant_tutorial.frameworks import tf
+from quant_tutorial.tflite import selective
+from quant_tutorial.tflite.saved_model import (
+    export_saved_model,
+    has_fake_quant,
+    input_shape,
+    layer_names,
+)
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mode = Literal["float32", "float16", "dynamic", "int8_fallback", "int8", "int16x8"]
+IOType = Literal["float32", "int8", "uint8", "int16"]
+
+# The common name of each mode, and the types of input and output that it can have, with the default
+# first.
+MODES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "float32": ("float32", ("float32",)),
+    "float16": ("float16 weights", ("float32",)),
+    "dynamic": ("dynamic range: int8 weights", ("float32",)),
+    "int8_fallback": ("int8 with float fallback", ("float32", "int8", "uint8")),
+    "int8": ("full-integer int8", ("int8", "uint8", "float32")),
+    "int16x8": ("16x8: int16 activations, int8 weights", ("int16", "float32")),
+}
+_INT8 = ("int8_fallback", "int8")
+_CALIBRATED = (*_INT8, "int16x8")
+
+
+def convert(
+    model: Any,
+    mode: Mode,
+    *,
+    calibration: NDArray[np.float32] | None = None,
+    io: IOType | None = None,
+    input_range: tuple[float, float] | None = (0.0, 1.0),
+    per_channel: bool = True,
+    float_layers: Sequence[str] = (),
+    float_ops: Sequence[str] = (),
+) -> bytes:
+    """Convert a model with the TFLite converter and return the bytes of the file (lesson 06).
+
+    The file takes one image at a time, as is usual on a device. For a batch of any size the
+    converter would add three integer ops to each Flatten, to compute the shape.
+
+    Args:
+        model: A built Keras 3 model or tf_keras model (such as TFMOT's) with one input, or the
+            folder of a SavedModel with one signature "serving_default".
+        mode: "float32"; "float16": float16 weights, float32 arithmetic; "dynamic": dynamic-range
+            quantization, int8 weights and float activations; "int8_fallback": int8 where an op has
+            an int8 version, float elsewhere; "int8": full-integer int8, or an error; "int16x8":
+            int16 activations and int8 weights. Integer weights are symmetric; "dynamic" leaves
+            weights of fewer than 1,024 values in float. Activations have one scale for each tensor:
+            int8 activations are asymmetric, int16 ones symmetric.
+        calibration: For the last three modes: images as the model takes them, shape (n, …),
+            float32. The converter runs the model on them and records the minimum and maximum of
+            each activation. In the two int8 modes, a model that was trained with fake quantization
+            needs no images, because it contains its own ranges.
+        io: The type of the file's input and output, see `MODES`. With "float32" in an integer mode,
+            the file begins with a QUANTIZE op and ends with a DEQUANTIZE op.
+        input_range: The range that the model was trained on; calibration images outside it are
+            refused. None skips the check.
+        per_channel: Whether each output channel of the weights has its own scale.
+        float_layers: With "int8_fallback": names of layers that stay in float (selective
+            quantization), along with whatever is fused into their ops. A pooling layer can stay in
+            float only after a layer that does.
+        float_ops: With "int8_fallback": types of ops that stay in float, such as "CONV_2D".
+
+    Raises:
+        ValueError: for an unknown mode, I/O type, layer or op; for calibration images that are
+            missing, not an array, not finite, of the wrong shape or outside the range; for an
+            option that does not match the mode; for a loop where activations are quantized; for an
+            op that would stay in float in a full-integer file, or become an integer op although
+            `float_layers` or `float_ops` exempts it.
+        RuntimeError: with "int16x8", for an op that has no such version.
+    """
+    io = _checked_options(mode, io, calibration, per_channel, float_layers, float_ops)
+    shape, known = input_shape(model), layer_names(model)
+    if known is not None and (unknown := [name for name in float_layers if name not in known]):
+        raise ValueError(
+            f"float_layers: the model has no layer {unknown[0]!r}; it has {', '.join(known)}."
+        )
+    images = None
+    if calibration is not None:
+        images = checked_calibration(calibration, shape, input_range)
+    with tempfile.TemporaryDirectory() as folder:
+        with quiet.all_output():
+            export_saved_model(model, folder)
+        brings_ranges = images is None and mode in _INT8 and has_fake_quant(folder)
+        if mode in _CALIBRATED and images is None and not brings_ranges:
+            raise ValueError(
+                f"calibration must hold at least one image: mode {mode!r} needs the ranges of the "
+                "model's activations, and the converter measures them on these images. Give some "
+                "hundred training images, such as mnist.to_float(data.x_train[:500])."
+            )
+        with quiet.all_output():
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if images is not None:
+            _refuse_loops(folder)
+        _set_mode(converter, mode, images, io, per_channel)
+        if float_layers or float_ops:
+            return selective.quantize_all_but(converter, model, float_layers, float_ops, io)
+        content = _converted(converter, mode)
+    if mode in ("int8", "int16x8"):
+        _require_integer_ops(flatbuffer.graph(content), calibrated=images is not None)
+    return content
+
+
+def save(model_bytes: bytes, path: str | Path) -> Path:
+    """Write a `.tflite` file, completely or not at all, and return its path (lesson 06).
+
+    Missing folders are created. If anything goes wrong, an older file of that name stays as it was.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    return saving.write_whole(Path(path), lambda part: part.write_bytes(model_bytes))
+
+
+def _checked_options(
+    mode: str,
+    io: str | None,
+    calibration: Any,
+    per_channel: bool,
+    float_layers: Sequence[str],
+    float_ops: Sequence[str],
+) -> str:
+    """Return the I/O type, or raise a ValueError for an option that does not match the mode."""
+    checked_choice("mode", mode, get_args(Mode))
+    allowed = MODES[mode][1]
+    if io is not None and io not in allowed:
+        raise ValueError(
+            f"io must be {' or '.join(allowed)} with mode {mode!r}, got {io!r}"
+            + (": it keeps float32 activations." if len(allowed) == 1 else ".")
+        )
+    if calibration is not None and mode not in _CALIBRATED:
+        raise ValueError(
+            f"Mode {mode!r} takes no calibration: it quantizes no activation ahead of time. "
+            f"Leave it out, or use one of {', '.join(_CALIBRATED)}."
+        )
+    if not per_channel and mode in ("float32", "float16"):
+        raise ValueError(f"per_channel=False does not go with mode {mode!r}: it has no scales.")
+    for name, value in (("float_layers", float_layers), ("float_ops", float_ops)):
+        if isinstance(value, str):
+            raise ValueError(f"{name} must be a list of names, got {value!r}: write [{value!r}].")
+        if value and mode != "int8_fallback":
+            raise ValueError(f"{name} goes with mode 'int8_fallback' only, got {mode!r}.")
+        if value and calibration is None:
+            raise ValueError(f"{name} needs calibration images: give calibration as well.")
+    return io or allowed[0]
+
+
+def _set_mode(
+    converter: Any, mode: str, images: NDArray[np.float32] | None, io: str, per_channel: bool
+) -> None:
+    if mode == "float32":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if mode == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if images is not None:
+        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images)
+    integer_ops = {
+        "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+        "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+    }
+    # Without images (for a model that contains its own ranges) the converter refuses this setting.
+    if mode in integer_ops and images is not None:
+        converter.target_spec.supported_ops = [integer_ops[mode]]
+    converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
+    # The converter has no public switch for this; a test checks the scales in the file.
+    converter._experimental_disable_per_channel = not per_channel
+
+
+def _refuse_loops(folder: str) -> None:
+    """Raise a ValueError for a SavedModel with a loop: calibrating most loops ends the process."""
+    if b"While" not in (Path(folder) / "saved_model.pb").read_bytes():
+        return
+    # tf_keras' LSTM also contains a loop there, but the converter turns it into a single op.
+    with quiet.all_output():
+        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    if loops := [op for op in flatbuffer.graph(content).ops if op.type == "WHILE"]:
+        raise ValueError(
+            f"{loops[0]} is a loop, as recurrent layers have, and the converter crashes when it "
+            "calibrates one. Make the layer with unroll=True, or use mode 'dynamic'."
+        )
+
+
+def _converted(converter: Any, mode: str) -> bytes:
+    try:
+        with quiet.all_output():
+            return converter.convert()
+    except RuntimeError as error:
+        if mode == "int16x8":
+            error.add_note("Mode 'int8_fallback' leaves ops without an integer version in float.")
+        raise
+
+
+def _require_integer_ops(graph: Graph, *, calibrated: bool) -> None:
+    # The converter was told to use integer ops only. Nevertheless, where an op has no int8 version,
+    # it silently puts the float op between DEQUANTIZE and QUANTIZE.
+    for op in graph.ops:
+        if op.type not in CASTS and any(t.is_float for t in op.outputs):
+            reason = (
+                "the converter has no integer version of it"
+                if calibrated
+                else "the model's fake quantization gives it no range; calibration images would"
+            )
+            raise ValueError(
+                f"A full-integer file is not possible: {op} stays in float, because {reason}. Mode "
+                "'int8_fallback' allows float ops."
+            )

@@ -1,0 +1,155 @@
+"""Quantize a float `.tflite` file by a named recipe, with litert-quantizer (lesson 06).
+
+This is the modern route: `model.export(format="litert")` makes a float file, and the quantizer then
+rewrites its weights and ops. It supports fewer than 8 bits. A recipe's name consists of its kind,
+the bits of the weights (`wi`) and the bits of the activations (`ai`; `afp32` means floats).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quant_tutorial import flatbuffer, quiet
+from quant_tutorial.arguments import checked_calibration, checked_choice
+from quant_tutorial.flatbuffer import Graph
+from quant_tutorial.frameworks import keras
+from quant_tutorial.tflite.saved_model import input_shape
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Recipe(NamedTuple):
+    """The kind of quantization of a recipe, and its bit widths (lesson 06)."""
+
+    kind: str  # dynamic, weight-only or static
+    weight_bits: int
+    activation_bits: int  # 32 for floats
+
+
+# Dynamic: float activations, quantized to int8 while the model runs. Weight-only: weights are
+# unpacked to floats first. Static: integer activations, with ranges from calibration images.
+RECIPES: dict[str, Recipe] = {
+    "dynamic_wi8_afp32": Recipe("dynamic", 8, 32),
+    "dynamic_wi4_afp32": Recipe("dynamic", 4, 32),
+    "dynamic_wi2_afp32": Recipe("dynamic", 2, 32),
+    "weight_only_wi8_afp32": Recipe("weight-only", 8, 32),
+    "weight_only_wi4_afp32": Recipe("weight-only", 4, 32),
+    "weight_only_wi2_afp32": Recipe("weight-only", 2, 32),
+    "static_wi8_ai8": Recipe("static", 8, 8),
+    "static_wi8_ai16": Recipe("static", 8, 16),
+}
+# The ops whose weights the course's own recipe quantizes, see `_recipe`.
+_QUANTIZED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def export_litert(model: keras.Model) -> bytes:
+    """Convert a Keras 3 model to a float `.tflite` file by `model.export(format="litert")`.
+
+    The file takes one image at a time. Keras itself calls the TFLite converter. Lesson 06.
+
+    Raises:
+        ValueError: for a model that is not a Keras 3 model, is not built or has several inputs.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"model must be a Keras 3 model, got {type(model).__name__}.")
+    signature = [keras.InputSpec(shape=(1, *input_shape(model)[1:]), dtype="float32")]
+    with tempfile.TemporaryDirectory() as folder, quiet.all_output():
+        path = Path(folder) / "model.tflite"
+        model.export(path, format="litert", input_signature=signature, verbose=False)
+        return path.read_bytes()
+
+
+def apply_recipe(
+    float_bytes: bytes,
+    recipe_name: str,
+    *,
+    calibration: NDArray[np.float32] | None = None,
+    input_range: tuple[float, float] | None = (0.0, 1.0),
+) -> bytes:
+    """Quantize a float `.tflite` file by one of `RECIPES` and return the new bytes (lesson 06).
+
+    Weights are symmetric and per channel. Ops for which the quantizer has no such version stay in
+    float, for example depthwise convolutions with 4-bit weights in the dynamic recipe.
+
+    Args:
+        float_bytes: A float32 file with one input.
+        recipe_name: One of `RECIPES`.
+        calibration: For static recipes: images as the model takes them, shape (n, …), float32. The
+            quantizer averages the minimum and the maximum of each activation over the images, with
+            a moving average.
+        input_range: The range that the model was trained on; calibration images outside it are
+            refused. None skips the check.
+
+    Raises:
+        ValueError: for an unknown recipe; for calibration images that are missing, not needed, not
+            finite, of the wrong shape or outside the range; for a file that is not a float file;
+            and when the recipe quantizes nothing in it.
+    """
+    chosen = RECIPES[checked_choice("recipe_name", recipe_name, RECIPES)]
+    before = flatbuffer.graph(float_bytes)
+    if any(len(tensor.scales) for tensor in before.tensors):
+        raise ValueError("float_bytes must be a float32 file, got one with quantized tensors.")
+    if len(before.inputs) != 1:
+        raise ValueError(f"float_bytes must have one input, it has {len(before.inputs)}.")
+    if chosen.kind == "static":
+        if calibration is None:
+            raise ValueError(
+                f"calibration must hold at least one image: recipe {recipe_name!r} needs the "
+                "ranges of the activations. Give some hundred training images."
+            )
+        images = checked_calibration(calibration, before.inputs[0].shape, input_range)
+    elif calibration is not None:
+        raise ValueError(
+            f"Recipe {recipe_name!r} takes no calibration: its activations are floats in the file."
+        )
+    with quiet.all_output():  # progress bars, and a report of the sizes
+        from litert_quantizer import quantizer  # imported here because it takes seconds
+
+        tool = quantizer.Quantizer(bytearray(float_bytes), _recipe(recipe_name, before.op_types))
+        ranges = None
+        if chosen.kind == "static":
+            key, name = _signature(before)
+            ranges = tool.calibrate({key: [{name: image[np.newaxis]} for image in images]})
+        content = bytes(tool.quantize(ranges).quantized_model)
+    wanted = f"int{chosen.weight_bits}"
+    if not any(t.kind == "weights" and t.type == wanted for t in flatbuffer.graph(content).tensors):
+        raise ValueError(
+            f"Recipe {recipe_name!r} finds nothing to quantize in a file with the ops "
+            f"{', '.join(before.op_types)}."
+        )
+    return content
+
+
+def _recipe(name: str, op_types: tuple[str, ...]) -> list[dict[str, Any]]:
+    from litert_quantizer import recipe
+
+    if name == "dynamic_wi2_afp32":
+        return recipe.dynamic_wi2c_afp32()
+    if name != "weight_only_wi2_afp32":
+        return getattr(recipe, name)()
+    # The quantizer's policy does not include 2-bit weights in weight-only recipes and skips them
+    # silently. With the check turned off it makes a correct file (see the tests).
+    weights = {"num_bits": 2, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
+    config = {
+        "weight_tensor_config": weights,
+        "compute_precision": "FLOAT",
+        "explicit_dequantize": True,
+        "skip_checks": True,
+    }
+    algorithm = "min_max_uniform_quantize"
+    return [
+        {"regex": ".*", "operation": op, "algorithm_key": algorithm, "op_config": config}
+        for op in _QUANTIZED
+        if op in op_types
+    ]
+
+
+def _signature(graph: Graph) -> tuple[str, str]:
+    """Return the name of the file's only signature and the name of its only input."""
+    if len(graph.signatures) != 1:
+        raise ValueError(f"float_bytes must have one signature, it has {len(graph.signatures)}.")
+    ((key, (inputs, _)),) = graph.signatures.items()
+    return key, inputs[0]

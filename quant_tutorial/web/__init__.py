@@ -1,0 +1,1 @@
+"""The web edition (`make site`) and the settings of the app (`make app`, in `app/`)."""

@@ -1,0 +1,193 @@
+"""Prepare README, notebooks and the teachers' page as Sphinx sources for the web edition.
+
+A picture becomes an `<img>` with the sentence beside it as its alternative text. An explorer
+becomes a figure, to which `static/stepper.js` adds controls. The README becomes the start page,
+with the table of contents.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+import shutil
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from quant_tutorial.web.frames import is_explorer
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = "figures"  # the folder of all pictures, beside the pages
+_NOTE = """
+```{note}
+This is the web edition: all lessons with their results, to read without installing anything. The
+explorers step through pictures that were made beforehand; to move them freely, to run and change
+the code and to do the exercises, start the course itself:
+```
+"""
+_NAMED = 8  # controls that an explorer's note names at most
+_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
+
+
+def notebooks() -> list[Path]:
+    """List the lessons and then the solutions, each in the order of the course."""
+    folder = ROOT / "notebooks"
+    return [*sorted(folder.glob("[0-9]*.ipynb")), *sorted(folder.glob("solutions/[0-9]*.ipynb"))]
+
+
+TEACHING = ROOT / "notebooks" / "teaching.md"
+
+
+def title(path: Path) -> str:
+    """Return a lesson's number and its heading up to the colon, for the table of contents.
+
+    Raises:
+        ValueError: when the notebook has no heading.
+    """
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    heading = re.search(r"^# (?:Solutions: )?([^:\n]+)", text, re.M)
+    if heading is None:
+        raise ValueError(f"{path} has no heading.")
+    return f"{path.stem[:2]} {heading[1].strip()[:1].upper()}{heading[1].strip()[1:]}"
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that Jupyter gives a heading, so that the notebooks' links work in both."""
+    return heading.replace(" ", "-")
+
+
+def prepare(sources: Path, extra: Path, steps: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Write the sources that Sphinx reads.
+
+    Args:
+        sources: An empty folder for the documents.
+        extra: The folder whose content Sphinx copies beside the pages; the pictures go there.
+        steps: The frames of the explorers by notebook and cell id, with the fields of
+            `frames.Stepped`; the pictures that they name are in `extra / FIGURES`.
+    """
+    (extra / FIGURES).mkdir(parents=True, exist_ok=True)
+    for path in notebooks():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        _prepare_notebook(notebook, path, sources, extra / FIGURES, steps.get(path, {}))
+    _write(sources / TEACHING.relative_to(ROOT), _prepared_text(TEACHING, sources))
+    heading, body = _prepared_text(ROOT / "README.md", sources).split("\n", 1)
+    _write(sources / "index.md", "\n".join([heading, _NOTE, body, _contents()]))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _contents() -> str:
+    lessons = [path for path in notebooks() if path.parent.name == "notebooks"]
+    solutions = [path for path in notebooks() if path not in lessons]
+    blocks = []
+
+    def entry(name: str, path: Path) -> str:
+        return f"{name} <{path.relative_to(ROOT).with_suffix('').as_posix()}>"
+
+    teaching = [entry(TEACHING.read_text(encoding="utf-8").split("\n", 1)[0][2:], TEACHING)]
+    for caption, entries in (
+        ("Lessons", [entry(title(path), path) for path in lessons]),
+        ("Solutions", [entry(title(path), path) for path in solutions]),
+        ("For teachers", teaching),
+    ):
+        options = [":hidden:", f":caption: {caption}", ""]
+        if caption == "Lessons":
+            entries.insert(0, "About the course <self>")
+        blocks.append("\n".join(["", "```{toctree}", *options, *entries, "```", ""]))
+    return "".join(blocks)
+
+
+def _prepared_text(path: Path, sources: Path) -> str:
+    return _relinked(path.read_text(encoding="utf-8"), path, sources)
+
+
+def _relinked(text: str, path: Path, sources: Path) -> str:
+    """Return a text whose links to the README lead to the start page; copy other linked files."""
+
+    def target(match: re.Match[str]) -> str:
+        linked = (path.parent / match[1]).resolve()
+        if linked == ROOT / "README.md":
+            start = os.path.relpath(ROOT / "index.md", path.parent)
+            return Path(start).as_posix() + (match[2] or "")
+        if linked.is_file() and linked.suffix != ".ipynb" and linked != TEACHING:
+            copy = sources / linked.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if linked.suffix == ".md":  # becomes a page that is in no table of contents
+                _write(copy, "---\norphan: true\n---\n\n" + linked.read_text(encoding="utf-8"))
+            else:
+                shutil.copyfile(linked, copy)
+        return match[0]
+
+    return _LINK.sub(target, text)
+
+
+def _prepare_notebook(
+    notebook: dict[str, Any],
+    path: Path,
+    sources: Path,
+    figures: Path,
+    steps: Mapping[str, Any],
+) -> None:
+    relative = path.relative_to(ROOT)
+    to_figures = "../" * len(relative.parent.parts) + FIGURES
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = _relinked("".join(cell["source"]), path, sources)
+        for place, output in enumerate(cell.get("outputs", [])):
+            data = output.get("data", {})
+            if "image/png" not in data:
+                continue
+            # An explorer's sentence is in the same output; that of a figure is printed after it.
+            after = [o for o in cell["outputs"][place:] if o.get("name") == "stdout"]
+            said = data["text/plain"] if is_explorer(output) else after[0]["text"] if after else ""
+            sentence = " ".join("".join(said).split())
+            name = f"{path.parent.name}-{path.stem}-{cell['id']}-{place}.png"
+            picture = base64.b64decode("".join(data["image/png"]))
+            (figures / name).write_bytes(picture)
+            size = struct.unpack(">II", picture[16:24])
+            shown = _image(f"{to_figures}/{name}", sentence, size)
+            if is_explorer(output):
+                shown = _explorer(shown, sentence, to_figures, steps.get(cell["id"]))
+            output["data"] = {"text/html": shown}
+            output["metadata"] = {}
+    _write(sources / relative, json.dumps(notebook, ensure_ascii=False))
+
+
+def _image(source: str, sentence: str, size: Sequence[int]) -> str:
+    width, height = size
+    return (
+        f'<img class="figure dark-light" src="{source}" alt="{html.escape(sentence)}" '
+        f'width="{width}" height="{height}">'
+    )
+
+
+def _explorer(image: str, sentence: str, to_figures: str, stepped: Any) -> str:
+    """Return the figure of an explorer: picture, sentence and the data for `stepper.js`."""
+    data, note = "", "This picture stands still; in JupyterLab it moves."
+    if stepped:
+        axes = [{k: v for k, v in axis.items() if k != "values"} for axis in stepped["axes"]]
+        told = {
+            "axes": axes,
+            "pictures": [f"{to_figures}/{name}" for name in stepped["pictures"]],
+            "sentences": stepped["sentences"],
+        }
+        # `</` would end the script element, even within a string.
+        text = json.dumps(told, ensure_ascii=False).replace("</", "<\\/")
+        data = f'<script type="application/json">{text}</script>'
+        shown, rest = stepped["still"][:_NAMED], len(stepped["still"][_NAMED:])
+        also = ", ".join([*map(html.escape, shown), *([f"and {rest} more"] if rest else [])])
+        note = f"In JupyterLab all controls move freely{', also: ' + also if also else ''}."
+    return (
+        '<figure class="explorer"><div class="explorer-picture" tabindex="0" role="group" '
+        f'aria-label="Picture, scrolls where it is wider than the page">{image}</div>'
+        f"<figcaption>{html.escape(sentence)}</figcaption>"
+        f'<p class="explorer-note">{note}</p>{data}</figure>'
+    )

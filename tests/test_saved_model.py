@@ -1,0 +1,145 @@
+"""Models from Keras 3, from tf_keras and from SavedModel folders."""
+
+from pathlib import Path
+from typing import Any
+
+from quant_tutorial import models, quiet, tflite
+from quant_tutorial.tflite.saved_model import has_fake_quant, input_shape
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+
+@pytest.fixture(scope="module")
+def keras2() -> Any:
+    tf_keras.utils.set_random_seed(0)
+    layers = tf_keras.layers
+    return tf_keras.Sequential(
+        [
+            layers.Input((28, 28, 1)),
+            layers.Conv2D(4, 3, strides=2, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+
+
+def test_tf_keras(keras2: Any, calibration: np.ndarray) -> None:
+    expected = keras2(calibration[:20]).numpy()
+    content = tflite.convert(keras2, "float32")
+    np.testing.assert_allclose(tflite.predict(content, calibration[:20]), expected, atol=1e-5)
+    assert tflite.inspect(content).op_types == ("CONV_2D", "RESHAPE", "FULLY_CONNECTED")
+    int8 = tflite.convert(keras2, "int8", calibration=calibration[:100])
+    assert tflite.inspect(int8).integer_only
+    np.testing.assert_allclose(tflite.predict(int8, calibration[:20]), expected, atol=0.05)
+
+
+def test_fake_quantized_tf_keras(keras2: Any, calibration: np.ndarray) -> None:
+    """What TFMOT's quantization-aware training adds to a model is such ops."""
+
+    def rounded(low: float, high: float) -> Any:
+        return tf_keras.layers.Lambda(
+            lambda x: tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+        )
+
+    layers = tf_keras.layers
+    ends = ((0, 1), (-2, 2))
+    model = tf_keras.Sequential(
+        [
+            layers.Input((28, 28, 1)),
+            rounded(*ends[0]),
+            layers.Flatten(),
+            layers.Dense(4),
+            rounded(*ends[1]),
+        ]
+    )
+    content = tflite.convert(model, "int8")
+    found = tflite.inspect(content)
+    assert found.integer_only
+    for tensor, (low, high) in zip((*found.inputs, *found.outputs), ends, strict=True):
+        assert tensor.scales[0] == pytest.approx((high - low) / 255)
+    np.testing.assert_allclose(
+        tflite.predict(content, calibration[:5]), model(calibration[:5]), atol=0.05
+    )
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+def test_saved_model(
+    baseline: Any,
+    calibration: np.ndarray,
+    tmp_path: Path,
+    batch: int | None,
+    files: dict[str, bytes],
+) -> None:
+    with quiet.all_output():
+        signature = [keras.InputSpec(shape=(batch, 28, 28, 1), dtype="float32")]
+        baseline.export(tmp_path, format="tf_saved_model", input_signature=signature)
+    assert input_shape(tmp_path) == (batch, 28, 28, 1)
+    assert not has_fake_quant(tmp_path)
+    content = tflite.convert(str(tmp_path), "float32")
+    np.testing.assert_allclose(
+        tflite.predict(content, calibration[:20]),
+        models.predict(baseline, calibration[:20]),
+        atol=1e-4,
+    )
+    # One image at a time, and so no ops that compute shapes.
+    assert tflite.inspect(content).op_types == tflite.inspect(files["float32"]).op_types
+
+
+def test_calibrated_saved_model(baseline: Any, calibration: np.ndarray, tmp_path: Path) -> None:
+    with quiet.all_output():
+        baseline.export(tmp_path, format="tf_saved_model")
+    options = {"calibration": calibration[:20]}
+    mine, theirs = (tflite.convert(m, "int8", **options) for m in (tmp_path, baseline))
+    scales = [[t.scales.tolist() for t in tflite.tensors(c)] for c in (mine, theirs)]
+    assert scales[0] == scales[1]
+    mixed = tflite.convert(tmp_path, "int8_fallback", float_layers=["conv2"], **options)
+    (conv2,) = (op for op in tflite.inspect(mixed).ops if "conv2" in op.layers)
+    assert conv2.outputs[0].is_float
+
+
+def test_saved_model_of_tf_keras(keras2: Any, calibration: np.ndarray, tmp_path: Path) -> None:
+    with quiet.all_output():
+        keras2.export(str(tmp_path))
+    content = tflite.convert(tmp_path, "float32")
+    expected = keras2(calibration[:5]).numpy()
+    np.testing.assert_allclose(tflite.predict(content, calibration[:5]), expected, atol=1e-5)
+
+
+class TestBadInput:
+    def test_no_model(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"model must be a Keras 3 model, .* got int"):
+            tflite.convert(3, "float32")
+        with pytest.raises(ValueError, match=r"is not the folder of a SavedModel.*load_model"):
+            tflite.convert(tmp_path, "float32")
+        with pytest.raises(ValueError, match=r"is not the folder of a SavedModel.*load_model"):
+            tflite.convert(tmp_path / "model.keras", "float32")
+
+    def test_not_built(self) -> None:
+        class Subclassed(keras.Model):
+            def call(self, x: Any) -> Any:
+                return x
+
+        for model in (Subclassed(), keras.Sequential([keras.layers.Dense(2)])):
+            with pytest.raises(ValueError, match="must say the shape of its input: build it"):
+                tflite.convert(model, "float32")
+
+    def test_several_inputs_and_open_sizes(self) -> None:
+        first, second = keras.Input((4,)), keras.Input((4,))
+        model = keras.Model([first, second], keras.layers.Add()([first, second]))
+        with pytest.raises(ValueError, match="model must have one input, it has 2"):
+            tflite.convert(model, "float32")
+        image = keras.Input((None, None, 1))
+        with pytest.raises(ValueError, match=r"images of a fixed size.*\(None, None, None, 1\)"):
+            tflite.convert(keras.Model(image, keras.layers.Conv2D(1, 3)(image)), "float32")
+
+    def test_saved_model_without_signature(self, tmp_path: Path) -> None:
+        with quiet.all_output():
+            tf.saved_model.save(tf.Module(), str(tmp_path))
+        with pytest.raises(ValueError, match="no signature 'serving_default', it has none"):
+            tflite.convert(tmp_path, "float32")

@@ -1,0 +1,200 @@
+"""The staged run: the same as from nothing, whatever moved before, and no more work than needed."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+from quant_tutorial import models
+from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
+from quant_tutorial.simulate import Simulator, StagedRun
+from quant_tutorial.simulate import staged as staging
+
+import keras
+import numpy as np
+import pytest
+
+layers = keras.layers
+
+
+def weights(bits: int, granularity: str = "channel-wise") -> TensorScheme:
+    return TensorScheme(bits, symmetric=True, granularity=granularity)
+
+
+NOTHING = QuantScheme(FLOAT, FLOAT, FLOAT)
+WALK = [
+    QuantScheme(weights(bits, granularity), activations, TensorScheme(entry))
+    for bits, granularity, activations, entry in itertools.product(
+        (2, 8), ("tensor-wise", "channel-wise"), (FLOAT, TensorScheme(3), TensorScheme(8)), (4, 8)
+    )
+]
+WALK += [scheme.with_layer(name, None) for scheme in WALK[:3] for name in ("conv1", "logits")]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """How many batches each stage has run, by the name of its node."""
+    counts: Counter = Counter()
+    run = staging._Stage.run
+
+    def counted(self: Any, *args: Any) -> None:
+        counts[self._node.name] += 1
+        run(self, *args)
+
+    monkeypatch.setattr(staging._Stage, "run", counted)
+    return counts
+
+
+def test_float_is_the_float_model(
+    simulator: Simulator, staged: StagedRun, x_test: np.ndarray
+) -> None:
+    outputs = staged.outputs(simulator.params(NOTHING))
+    np.testing.assert_allclose(outputs, models.predict(simulator.model, x_test), atol=1e-4)
+
+
+def test_every_order_of_moves_gives_the_same(simulator: Simulator, x_test: np.ndarray) -> None:
+    images = x_test[:230]  # the last batch is not full
+    run, fresh = (StagedRun(simulator, images, threads=threads) for threads in (2, 1))
+    order = np.random.default_rng(0).permutation(len(WALK) * 2) % len(WALK)
+    for index in order.tolist():
+        params = simulator.params(WALK[index])
+        for versions in fresh._held.values():
+            versions[:] = 0  # so that everything is computed anew
+        np.testing.assert_array_equal(run.outputs(params), fresh.outputs(params))
+    run.close()
+    with pytest.raises(RuntimeError):
+        run.outputs(simulator.params(NOTHING))
+
+
+def test_only_what_a_move_touches_runs(
+    simulator: Simulator, x_test: np.ndarray, ran: Counter
+) -> None:
+    run = StagedRun(simulator, x_test[:100], threads=1)
+
+    def nodes_run(scheme: QuantScheme) -> set[str]:
+        ran.clear()
+        run.outputs(simulator.params(scheme))
+        assert set(ran.values()) <= {2}  # two batches, each once
+        return set(ran)
+
+    scheme = QuantScheme()
+    everything = {"relu1", "relu2", "relu3", "logits"}
+    assert nodes_run(scheme) == everything
+    assert nodes_run(scheme) == set()
+    assert nodes_run(QuantScheme(activations=TensorScheme(4))) == everything - {"relu1"}
+    assert nodes_run(QuantScheme(activations=TensorScheme(4), input=FLOAT)) == everything
+    scheme = QuantScheme(activations=TensorScheme(4), input=FLOAT)
+    assert nodes_run(scheme.with_layer("logits", None)) == {"logits"}
+    conv3 = scheme.with_layer("conv3", None)
+    assert nodes_run(conv3) == {"relu3", "logits"}
+    assert nodes_run(conv3) == set()
+
+
+def test_a_part_first_and_then_the_rest(
+    simulator: Simulator, x_test: np.ndarray, ran: Counter
+) -> None:
+    run = StagedRun(simulator, x_test[:500], threads=2)
+    params = simulator.params(QuantScheme(weights(3)))
+    first = run.outputs(params, 120)
+    assert first.shape == (120, 10)
+    assert ran["relu1"] == 3
+    whole = run.outputs(params)
+    assert ran["relu1"] == 10  # the three are not run again
+    np.testing.assert_array_equal(whole[run.sample(120)], first)
+
+
+def test_results_are_the_callers_own(simulator: Simulator, x_test: np.ndarray) -> None:
+    run = StagedRun(simulator, x_test[:50])
+    params = simulator.params(NOTHING)
+    run.outputs(params)[:] = 0
+    assert np.any(run.outputs(params))
+
+
+def test_a_failure_leaves_nothing_half_done(
+    simulator: Simulator, x_test: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = StagedRun(simulator, x_test[:100], threads=1)
+    params = simulator.params(QuantScheme(weights(4)))
+    right = run.outputs(params)
+    wide = simulator.params(QuantScheme(weights(8)))
+    with monkeypatch.context() as patch:
+        patch.setattr(staging._Stage, "run", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.outputs(wide)
+    np.testing.assert_array_equal(run.outputs(params), right)
+
+
+def test_values(simulator: Simulator, x_test: np.ndarray) -> None:
+    run = StagedRun(simulator, x_test[:60])
+    run.outputs(simulator.params(NOTHING))
+    values = run.values("relu1")
+    assert values.shape == (60, 14, 14, 8)  # pooled
+    some = run.values("relu1", 20)
+    np.testing.assert_array_equal(some, values[run.sample(20)])
+    np.testing.assert_array_equal(run.values("image"), x_test[:60])
+    with pytest.raises(ValueError, match=r"name must be one of image, relu1.*got 'conv1'"):
+        run.values("conv1")
+
+
+def test_bad_arguments(simulator: Simulator, x_test: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="images must have the shape"):
+        StagedRun(simulator, x_test[:10, :, :, 0])
+    with pytest.raises(ValueError, match="images must have the shape"):
+        StagedRun(simulator, x_test[:0])
+    for threads in (-1, 0):
+        with pytest.raises(ValueError, match=f"threads must be at least 1, got {threads}"):
+            StagedRun(simulator, x_test[:10], threads=threads)
+    pixels = (255 * x_test[:10]).astype(np.uint8)
+    for images in (pixels, pixels.tolist()):
+        with pytest.raises(ValueError, match=r"images must hold floats.*mnist\.to_float"):
+            StagedRun(simulator, images)
+    with pytest.raises(ValueError, match="images must be finite"):
+        StagedRun(simulator, x_test[:10] * np.nan)
+    params = simulator.params(NOTHING)
+    as_list, as_array = (StagedRun(simulator, x) for x in (x_test[:10].tolist(), x_test[:10]))
+    np.testing.assert_array_equal(as_list.outputs(params), as_array.outputs(params))
+    run = StagedRun(simulator, x_test[:10])
+    with pytest.raises(ValueError, match="from 1 to 10, got 11"):
+        run.outputs(simulator.params(NOTHING), 11)
+
+
+SHAPES = {
+    "a batch of one": ([layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(4)], 1),
+    "pooling first": ([layers.MaxPooling2D(2), layers.Conv2D(3, 3)], None),
+    "averages first and last": (
+        [layers.AveragePooling2D(2), layers.Conv2D(3, 1), layers.AveragePooling2D(2)],
+        None,
+    ),
+    "one layer": ([layers.Flatten(), layers.Dense(3, activation="softmax")], None),
+    "rows": ([layers.Dense(4), layers.Reshape((64, 4)), layers.Dense(2)], None),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_small_models(name: str) -> None:
+    stack, batch = SHAPES[name]
+    model = keras.Sequential([keras.Input((8, 8, 2), batch_size=batch), *stack])
+    images = np.random.default_rng(0).random((70, 8, 8, 2), np.float32)
+    simulator = Simulator(model, images)
+    for scheme in (QuantScheme(), QuantScheme(weights(3), TensorScheme(3)), NOTHING):
+        params = simulator.params(scheme)
+        simulated = simulator.simulated(params)
+        rows = images[:, np.newaxis] if batch else [images]
+        expected = np.concatenate([np.asarray(simulated(row)) for row in rows])
+        got = StagedRun(simulator, images, threads=4).outputs(params)
+        assert np.mean(np.abs(got - expected) > 1e-5) < 0.02
+
+
+@pytest.mark.parametrize("second", ["itself", "the input", "its pooled averages"])
+def test_small_additions(second: str) -> None:
+    image = keras.Input((8, 8, 2))
+    x = layers.Conv2D(2, 1)(image)
+    pool = layers.AveragePooling2D(2)
+    first = pool(x) if second == "its pooled averages" else x
+    other = {"itself": x, "the input": image}.get(second, layers.MaxPooling2D(2)(x))
+    model = keras.Model(image, layers.Add()([first, other]))
+    images = np.random.default_rng(1).random((60, 8, 8, 2), np.float32)
+    simulator = Simulator(model, images)
+    params = simulator.params(QuantScheme())
+    got = StagedRun(simulator, images).outputs(params)
+    expected = models.predict(simulator.simulated(params), images)
+    assert np.mean(np.abs(got - expected) > 1e-5) < 0.02
