@@ -71,7 +71,7 @@ class Tensor:
 
     @property
     def params(self) -> QuantParams | None:
-        """The map of the tensor's 2- to 16-bit integers, None for floats and wider integers."""
+        """The parameters of 2- to 16-bit integers; None for floats and wider integers."""
         if self.is_float or not 2 <= self.bits <= 16 or len(self.scales) == 0:
             return None
         signed = not self.type.startswith("u")
