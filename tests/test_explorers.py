@@ -236,7 +236,8 @@ class TestGranularityExplorer:
 
 class TestPostTrainingExplorer:
     @pytest.fixture(scope="class")
-    def made(self, simulator: Any, x_test: np.ndarray, data: Any) -> PostTrainingExplorer:
+    @classmethod
+    def made(cls, simulator: Any, x_test: np.ndarray, data: Any) -> PostTrainingExplorer:
         return PostTrainingExplorer(StagedRun(simulator, x_test[:1500]), data.y_test[:1500])
 
     @pytest.fixture
@@ -325,7 +326,8 @@ class TestPostTrainingExplorer:
 
 class TestMultiplierExplorer:
     @pytest.fixture(scope="class")
-    def layer(self) -> tuple[np.ndarray, np.ndarray, integer.Output]:
+    @classmethod
+    def layer(cls) -> tuple[np.ndarray, np.ndarray, integer.Output]:
         rng = np.random.default_rng(0)
         ratios = np.array([0.0123, 0.0047, 0.00071])
         multiplier, shift = np.array([integer.fixed_point(ratio) for ratio in ratios]).T

@@ -44,8 +44,9 @@ def test_rescue() -> None:
 
 class TestLiveTraining:
     @pytest.fixture(scope="class")
+    @classmethod
     def live(
-        self, baseline: Any, calibration: np.ndarray, data: mnist.Mnist, x_test: np.ndarray
+        cls, baseline: Any, calibration: np.ndarray, data: mnist.Mnist, x_test: np.ndarray
     ) -> LiveTraining:
         model = qat.quantize_aware(baseline, qat.named_scheme(2, 2), calibration)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -82,7 +83,8 @@ class TestLiveTraining:
 
 class TestComparison:
     @pytest.fixture(scope="class")
-    def explorer(self, staged: StagedRun, data: mnist.Mnist) -> ComparisonExplorer:
+    @classmethod
+    def explorer(cls, staged: StagedRun, data: mnist.Mnist) -> ComparisonExplorer:
         return ComparisonExplorer(staged, data.y_test)
 
     @pytest.mark.parametrize("bits", [2, 3, 8])
