@@ -51,11 +51,12 @@ lock: venv
 
 # The stamp is put down when all is installed. Its name stands for the Python and for the folder: for
 # another one of either, .venv is made anew, as it is after an attempt that did not come to its end.
-WHICH := import sys, zlib; print(zlib.crc32((sys.version + sys.argv[1]).encode("utf-8")) & 0xffffffff)
-STAMP := .venv/installed-$(shell $(PYTHON) -c '$(WHICH)' '$(CURDIR)')
+WHICH := import os, sys, zlib; print(zlib.crc32((sys.version + os.getcwd()).encode("utf-8")) & 0xffffffff)
+STAMP := .venv/installed-$(shell $(PYTHON) -c '$(WHICH)')
 # Debian and Ubuntu may ship a Python that cannot put pip into a new environment; its own pip can fill it.
 NO_PIP = $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo --without-pip)
-PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
+PIP = $(if $(NO_PIP),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip) \
+    --disable-pip-version-check install --quiet
 LAB_SETTINGS := .venv/share/jupyter/lab/settings/overrides.json
 
 # Written for any Python, so that one that is too old or too new gets a clear sentence.

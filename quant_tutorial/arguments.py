@@ -20,7 +20,7 @@ def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
         ValueError: for any other value; the message lists the known ones.
     """
     known = list(known)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
     return value
 
@@ -62,13 +62,7 @@ def checked_images(
         ValueError: for something that is not an array, a wrong shape, no images, a wrong type (such
             as integer pixels for a float input), or values that are not finite.
     """
-    wanted = ("n", *shape)
-    if not isinstance(images, list | tuple) and not hasattr(images, "__array__"):
-        raise ValueError(
-            f"{name} must be an array of images, shape {wanted}, got {type(images).__name__}: "
-            "collect some hundred images with np.concatenate."
-        )
-    images = np.asarray(images)
+    images = _as_array(name, images, shape)
     if dtype is not None and np.dtype(dtype).kind in "iu":
         if images.dtype != dtype:
             raise ValueError(
@@ -81,6 +75,7 @@ def checked_images(
             "pixels with mnist.to_float."
         )
     if images.shape[1:] != tuple(shape) or len(images) == 0:
+        wanted = ("n", *shape)
         raise ValueError(f"{name} must have the shape {wanted} with n ≥ 1, got {images.shape}.")
     return images if images.dtype.kind in "iu" else _finite(name, images)
 
@@ -102,10 +97,11 @@ def checked_calibration(
             not finite or lie outside the range, and for images whose largest magnitude is less than
             1% of the range's width.
     """
-    if np.size(images) == 0:
+    images = _as_array("calibration", images, tuple(shape[1:]))
+    if images.size == 0:
         raise ValueError("calibration must hold at least one image, got none.")
-    if hasattr(images, "__array__") and np.asarray(images).dtype.kind in "iu":
-        images = np.asarray(images, np.float32)
+    if images.dtype.kind in "iub":
+        images = images.astype(np.float32)
     images = checked_images("calibration", images, tuple(shape[1:]))
     if input_range is None:
         return images
@@ -127,6 +123,24 @@ def checked_calibration(
             f"twice? {way_out}"
         )
     return images
+
+
+def _as_array(name: str, images: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array, a list of arrays or a tensor as an array."""
+    wanted = ("n", *shape)
+    if not isinstance(images, list | tuple) and not hasattr(images, "__array__"):
+        raise ValueError(
+            f"{name} must be an array of images, shape {wanted}, got {type(images).__name__}: "
+            "collect some hundred images with np.concatenate."
+        )
+    try:
+        array = np.asarray(images)
+    except ValueError:  # lists of different lengths
+        raise ValueError(
+            f"{name} must hold images of one shape, {wanted}, got several shapes."
+        ) from None
+    # NumPy has no such type of its own, and takes it for bytes.
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _finite(name: str, images: NDArray[np.floating]) -> NDArray[np.float32]:

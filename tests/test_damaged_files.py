@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quant_tutorial import flatbuffer, integer, models, tflite
+from quant_tutorial import flatbuffer, integer, models, quiet, tflite
 
 import flatbuffers
+import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -377,3 +378,63 @@ def test_the_message_names_what_is_wrong(change: Callable[[Any], None], message:
     beginning = r"^model_bytes is not a \.tflite model that LiteRT can run: .*"
     with pytest.raises(ValueError, match=beginning + message):
         flatbuffer.graph(changed(SHIPPED.read_bytes(), change))
+
+
+def of_floats(function: Callable[..., Any], count: int = 2, kind: Any = None) -> bytes:
+    """A float file that computes a function of so many tensors of shape (1, 8)."""
+    from quant_tutorial.frameworks import tf
+
+    specs = [tf.TensorSpec((1, 8), kind or tf.float32)] * count
+    concrete = tf.function(function).get_concrete_function(*specs)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
+    with quiet.all_output():
+        return converter.convert()
+
+
+def test_a_sum_of_integers_and_floats() -> None:
+    def quantized(model: Any) -> None:
+        part = model.subgraphs[0]
+        tensor = part.tensors[part.outputs[0]]
+        tensor.type, tensor.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [0.1], [0]
+
+    content = changed(of_floats(lambda x, y: x + y), quantized)
+    with pytest.raises(ValueError, match=r"op 0 \(ADD\) makes int8 of float32 and float32"):
+        flatbuffer.graph(content)
+
+
+def test_an_empty_output_needs_no_op() -> None:
+    assert flatbuffer.graph(of_floats(lambda x: x[:, 8:], 1)).outputs[0].shape == (1, 0)
+
+
+def test_plain_integers_are_multiplied() -> None:
+    from quant_tutorial.frameworks import tf
+
+    assert flatbuffer.graph(of_floats(lambda x, y: x * y, kind=tf.int16)).op_types == ("MUL",)
+
+
+def test_weights_with_a_scale_for_each_block() -> None:
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64), layers.Dense(8)])
+    weights = {"num_bits": 4, "symmetric": True, "granularity": "BLOCKWISE_32", "dtype": "INT"}
+    config = {
+        "weight_tensor_config": weights,
+        "compute_precision": "INTEGER",
+        "explicit_dequantize": False,
+    }
+    recipe = {
+        "regex": ".*",
+        "operation": "FULLY_CONNECTED",
+        "algorithm_key": "min_max_uniform_quantize",
+        "op_config": config,
+    }
+    with quiet.all_output():
+        from litert_quantizer import quantizer
+
+        floats = bytearray(tflite.convert(model, "float32"))
+        content = bytes(quantizer.Quantizer(floats, [recipe]).quantize(None).quantized_model)
+    images = np.random.default_rng(0).random((4, 64), np.float32)
+    off = np.abs(tflite.predict(content, images) - models.predict(model, images))
+    assert off.max() < 0.3
+    assert any(tensor.is_blockwise for tensor in tflite.tensors(content))

@@ -82,8 +82,9 @@ def test_each_dependency_says_what_it_is_for() -> None:
 NOTING = """#!/bin/sh
 echo "$0 $*" >> "$LOG"
 case "$*" in
-  *"zlib"*) exec {python} -c "$2" "$3" ;;
+  *"zlib"*) exec {python} -c "$2" ;;
   *"requires-python"*) exec {python} -c "import sys; sys.version_info = {version}; $2" "$3" ;;
+  *"ensurepip"*) exit ${{NO_ENSUREPIP:-0}} ;;
   *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
   *"--require-hashes"*) exit ${{FAIL:-0}} ;;
 esac
@@ -94,16 +95,18 @@ class TestMake:
     @pytest.fixture
     def project(self, tmp_path: Path) -> Path:
         """What `make venv` reads, in a folder of its own."""
+        folder = tmp_path / "project"
+        folder.mkdir()
         for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-            shutil.copy(ROOT / name, tmp_path)
-        return tmp_path
+            shutil.copy(ROOT / name, folder)
+        return folder
 
     @staticmethod
     def make(
         project: Path, version: tuple[int, ...] = (3, 12), fail: int = 0
     ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         """Run `make venv`; return how it ended and what it asked Python for."""
-        python, log = project / "python", project / "log"
+        python, log = project.parent / "python", project.parent / "log"
         # Another version is another file, as it would be.
         python.write_text(NOTING.format(python=sys.executable, version=version))
         python.chmod(0o755)
@@ -163,14 +166,26 @@ class TestMake:
         _, asked = self.make(project)
         assert any("-m venv --clear" in line for line in asked)
 
-    def test_another_folder_gets_its_own(self, project: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("missing", "pip"), [(0, ".venv/bin/python -m"), (1, "--python .venv")]
+    )
+    def test_pip_comes_from_the_new_environment_where_it_can(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, missing: int, pip: str
+    ) -> None:
+        monkeypatch.setenv("NO_ENSUREPIP", str(missing))
+        _, asked = self.make(project)
+        assert all(pip in line for line in asked if " install " in line)
+        assert any("-m venv --clear --without-pip" in line for line in asked) == bool(missing)
+
+    def test_a_folder_with_an_apostrophe(self, project: Path) -> None:
+        other = project.rename(project.with_name("O'Brien's course"))
+        done, _ = self.make(other)
+        assert done.returncode == 0, done.stderr
+        assert list(other.glob(".venv/installed-?*"))
+
+    def test_another_folder_gets_its_own(self, project: Path) -> None:
         self.make(project)
-        moved = tmp_path / "moved"
-        moved.mkdir()
-        for path in list(project.iterdir()):
-            if path != moved:
-                path.rename(moved / path.name)
-        _, asked = self.make(moved)
+        _, asked = self.make(project.rename(project.with_name("moved")))
         assert any("-m venv --clear" in line for line in asked)
 
 

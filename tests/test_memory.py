@@ -110,6 +110,20 @@ def test_a_cell_that_is_run_again(execute: Callable[[str, str], str], name: str)
     assert after - before < MEGABYTES, measured
 
 
+def test_an_explorer_with_a_name_is_not_closed(execute: Callable[[str, str], str]) -> None:
+    execute("first, others = AffineExplorer(4), [AffineExplorer(8)]", "made")
+    for shown in ("first", "others[0]", "first"):
+        execute(shown, "shown")
+    assert execute("first.bits.value = 5; print(first.text[:6], others[0].text[:6])", "moved") == (
+        "5 bits 8 bits\n"
+    )
+    execute("del first", "gone")
+    execute("kept = Out", "kept")  # IPython's own names do not count
+    execute("AffineExplorer(3)", "shown")
+    closed = "print([repr(e) for e in kept.values() if repr(e).startswith('AffineExplorer')])"
+    assert "AffineExplorer, closed: run its cell again." in execute(closed, "closed")
+
+
 def test_every_explorer_of_the_lessons_is_here() -> None:
     used = set()
     for path in LESSONS:

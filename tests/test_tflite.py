@@ -160,6 +160,28 @@ class TestLadder:
             q = interpreter.get_tensor(target["index"])[0]
             np.testing.assert_allclose(logits, q * target["quantization"][0], rtol=1e-6)
 
+    def test_int16x8_of_a_filter_that_is_all_zero(self) -> None:
+        """The converter gives it the scale 0."""
+        keras.utils.set_random_seed(0)
+        layers = keras.layers
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Conv2D(4, 3, activation="relu"),
+                layers.Flatten(),
+                layers.Dense(3),
+            ]
+        )
+        kernel, bias = model.layers[0].get_weights()
+        kernel[..., 0] = 0
+        model.layers[0].set_weights([kernel, bias])
+        images = np.random.default_rng(0).random((20, 8, 8, 1), np.float32)
+        content = tflite.convert(model, "int16x8", calibration=images)
+        off = np.abs(tflite.predict(content, images) - models.predict(model, images))
+        assert off.max() < 0.01
+        weights = next(t for t in tflite.tensors(content) if len(t.scales) == 4 and t.bits == 8)
+        assert (weights.scales[0], weights.params.scale[0]) == (0, 1)
+
     def test_float_doors_of_int16x8(self, baseline: Any, calibration: np.ndarray) -> None:
         content = tflite.convert(baseline, "int16x8", calibration=calibration[:20], io="float32")
         assert [t.type for t in tflite.input_output(content)] == ["float32", "float32"]

@@ -117,7 +117,7 @@ class TestComparison:
         self, explorer: ComparisonExplorer, data: mnist.Mnist, x_test: np.ndarray
     ) -> None:
         explorer.bits.value = 3
-        rounded, trained, _ = explorer._measured[3]
+        rounded, trained = explorer._measured[3]
         count = int(np.sum(rounded != trained))
         assert f"{count:,} images are answered differently" in explorer.plot._row._text.get_text()
         titles = [title.get_text() for _, title in explorer.plot._row._digits]

@@ -48,6 +48,8 @@ class Explorer(widgets.VBox):
         options: Further widgets with a `value` (checkboxes, menus), shown in one row below.
     """
 
+    plot: Plot | None = None  # None again once the explorer is closed
+    text = ""  # the sentence
     # For each cell the message that ran it last, and the explorers that it showed.
     _shown: ClassVar[dict[str, tuple[str, list[Explorer]]]] = {}
 
@@ -114,6 +116,8 @@ class Explorer(widgets.VBox):
             self._waiting = loop.call_later(REST, self._show, self.draw)
 
     def _show(self, draw: Callable[[], str]) -> None:
+        if self.plot is None:  # closed before it was its turn
+            return
         try:
             self.text = draw()
             self._picture.value = self._image_tag()
@@ -124,6 +128,8 @@ class Explorer(widgets.VBox):
 
     def png(self) -> bytes:
         """Return the picture of the current state as PNG data."""
+        if self.plot is None:
+            raise RuntimeError("This explorer is closed: run its cell again.")
         self._canvas.restore_region(self._background)
         for artist in self._moving:
             self._canvas.figure.draw_artist(artist)
@@ -143,7 +149,7 @@ class Explorer(widgets.VBox):
 
     def close(self) -> None:
         """Free widgets, figure and picture; a closed explorer can no longer be used."""
-        if self.comm is None:  # ipywidgets calls close again when it deletes an object
+        if self.comm is None:  # ipywidgets closes an object again when it forgets it
             return
         if self._waiting is not None:
             self._waiting.cancel()
@@ -151,31 +157,34 @@ class Explorer(widgets.VBox):
             if widget is not self:
                 widget.close()
         super().close()
-        # IPython keeps in `Out` what a cell has shown, and so this object with all its attributes.
+        # IPython keeps in `Out` what a cell has shown, and so this object with all that it holds.
         self.plot = self._canvas = self._background = None
         self._moving = []
 
     def _close_former(self) -> None:
-        """Close the explorers of an earlier run of the same cell, which this one replaces.
+        """Close what an earlier run of the same cell has shown: the page shows this one instead.
 
-        ipywidgets would keep each of them, about 10 MB, as long as the kernel runs.
+        Otherwise ipywidgets keeps it, about 10 MB, for as long as the kernel runs. An explorer that
+        the reader has a name for is left alone.
         """
         if (running := _running_cell()) is None:
             return
-        cell, message = running
+        cell, message, named = running
         before, explorers = Explorer._shown.get(cell, (message, []))
         if before != message:
             for explorer in explorers:
-                if explorer is not self:
+                if explorer is not self and not any(value is explorer for value in named):
                     explorer.close()
             explorers = []
-        if self not in explorers:
+        if not any(explorer is self for explorer in explorers):
             explorers.append(self)
         Explorer._shown[cell] = message, explorers
 
+    def __repr__(self) -> str:
+        """Return the sentence; without it, Jupyter would show every widget in it as text."""
+        return self.text if self.plot else f"{type(self).__name__}, closed: run its cell again."
+
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str] | None:
-        if self.plot is None:  # closed
-            return {"text/plain": self.text}
         self._close_former()
         bundle = super()._repr_mimebundle_(**kwargs)
         static = {"text/plain": self.text}
@@ -198,15 +207,28 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _running_cell() -> tuple[str, str] | None:
-    """Return the id of the cell that is being run and of the message that runs it.
+def _running_cell() -> tuple[str, str, list[Any]] | None:
+    """Return the id of the cell that is being run, that of the message, and what has a name.
 
-    None where no kernel runs, or where the page sends no ids.
+    The last are the values of the reader's variables, and what lists and dictionaries among them
+    hold; IPython's own, such as `_` and `Out`, are left out. None where no kernel runs, or where
+    the page sends no ids.
     """
-    kernel = getattr(get_ipython(), "kernel", None)
+    shell = get_ipython()
+    kernel = getattr(shell, "kernel", None)
     parent = {} if kernel is None else kernel.get_parent()
     cell = parent.get("metadata", {}).get("cellId")
-    return None if cell is None else (cell, parent["header"]["msg_id"])
+    if cell is None:
+        return None
+    named = [
+        v for n, v in shell.user_ns.items() if not n.startswith("_") and n not in ("In", "Out")
+    ]
+    for value in tuple(named):
+        if isinstance(value, dict):
+            named += value.values()
+        elif isinstance(value, list | tuple | set):
+            named += value
+    return cell, parent["header"]["msg_id"], named
 
 
 def _parts_of(widget: widgets.Widget, found: dict[str, widgets.Widget]) -> list[widgets.Widget]:

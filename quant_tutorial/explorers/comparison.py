@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from quant_tutorial import models, qat
 from quant_tutorial.affine import quantize
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
-from quant_tutorial.frameworks import keras
 from quant_tutorial.metrics import accuracy
 from quant_tutorial.plotting import describe_flips
 from quant_tutorial.plotting.digits import SHOWN, DigitRow
@@ -39,7 +40,7 @@ class ComparisonExplorer(Explorer):
     def __init__(self, run: StagedRun, labels: NDArray[np.integer], bits: int = 2) -> None:
         self._run, self._simulator = run, run.simulator
         self._labels = np.asarray(labels)
-        self._measured: dict[int, _Measured] = {}
+        self._measured = _measured_on(run)
         self._drawn: tuple[int, str] | None = None
         reference = accuracy(run.outputs(self._simulator.params(IN_FLOAT)), labels)
         row = controls.integer("Bit width", bits, 2, 8)
@@ -53,7 +54,7 @@ class ComparisonExplorer(Explorer):
         self._drawn = None
         if bits in self._measured:
             return self.draw()
-        self._show_weights(bits, name, _trained_integers(qat.load_trained(f"W{bits}A{bits}")))
+        self._show_weights(bits, name, _trained_integers(bits))
         self.plot.show_accuracies(None)
         self.plot.show_flips(self._run.images[:0], [], None)
         self.redraw_background()
@@ -66,8 +67,8 @@ class ComparisonExplorer(Explorer):
             return self.text
         if bits not in self._measured:
             self._measured[bits] = self._measure(bits)
-        rounded, trained, weights = self._measured[bits]
-        before, after = self._show_weights(bits, name, weights)
+        rounded, trained = self._measured[bits]
+        before, after = self._show_weights(bits, name, _trained_integers(bits))
         shares = [float(np.mean(found == self._labels)) for found in (rounded, trained)]
         self.plot.show_accuracies(shares)
         differ = np.flatnonzero(rounded != trained)
@@ -86,10 +87,10 @@ class ComparisonExplorer(Explorer):
 
     def _measure(self, bits: int) -> _Measured:
         rounded = self._run.outputs(self._params(bits)).argmax(axis=1)
-        # Its predictions and integers are kept, but not the model itself.
+        # Its predictions are kept, but not the model itself.
         model = qat.load_trained(f"W{bits}A{bits}")
         trained = models.predict(model, self._run.images).argmax(axis=1)
-        return _Measured(rounded, trained, _trained_integers(model))
+        return _Measured(rounded, trained)
 
     def _params(self, bits: int) -> ModelParams:
         return self._simulator.params(qat.named_scheme(bits, bits))
@@ -104,14 +105,29 @@ class ComparisonExplorer(Explorer):
 
 
 class _Measured(NamedTuple):
-    """The results that are kept for a bit width."""
+    """The predicted classes at one bit width, each of shape (images,)."""
 
-    rounded: NDArray[np.integer]  # predicted classes, shape (images,)
+    rounded: NDArray[np.integer]
     trained: NDArray[np.integer]
-    weights: Mapping[str, NDArray[np.integer]]  # of the trained model, by layer
 
 
-def _trained_integers(model: keras.Model) -> dict[str, NDArray[np.integer]]:
+# By the run that they were measured on: an explorer that is made again need not measure again.
+_MEASURED: WeakKeyDictionary[StagedRun, tuple[Any, dict[int, _Measured]]] = WeakKeyDictionary()
+
+
+def _measured_on(run: StagedRun) -> dict[int, _Measured]:
+    """Return what was measured on the images that a run has now, by bit width."""
+    images, found = _MEASURED.get(run, (None, {}))
+    if images is not run.images:
+        found = {}
+        _MEASURED[run] = run.images, found
+    return found
+
+
+@cache
+def _trained_integers(bits: int) -> dict[str, NDArray[np.integer]]:
+    """Return the integer weights of the model trained at a bit width, by layer."""
+    model = qat.load_trained(f"W{bits}A{bits}")
     floats, params = models.weights(qat.float_model(model)), qat.trained_params(model)
     return {name: quantize(values, params.weights[name]) for name, values in floats.items()}
 

@@ -129,7 +129,7 @@ def _check_scales(
             raise node.refuse(f"needs one scale of {label_of(tensor)}, got {len(tensor.scales)}")
     if weights is None or not _is_quantized(weights):
         return
-    if len(weights.scales) == 0:
+    if len(weights.scales) == 0 and not weights.is_blockwise:
         raise node.refuse(f"needs a scale of its weights {label_of(weights)}")
     if len(weights.scales) > 1 and weights.axis != axis:
         raise node.refuse(
@@ -260,7 +260,10 @@ def _check_softmax(node: Node) -> None:
 
 def _check_arithmetic(node: Node) -> None:
     a, b = node.input(0), node.input(1)
-    _check_scales(node, (a, b, node.outputs[0]))
+    ends = a, b, node.outputs[0]
+    plain = node.type == "MUL" and all(t.type == "int16" and not len(t.scales) for t in ends)
+    if not plain:
+        _check_scales(node, ends)
     if not (is_known(a) and is_known(b)):
         return
     pairs = itertools.zip_longest(a.shape[::-1], b.shape[::-1], fillvalue=1)
@@ -276,6 +279,8 @@ def _check_sum(node: Node) -> None:
     _check_arithmetic(node)
     a, b, out = node.input(0), node.input(1), node.outputs[0]
     if _is_quantized(out):
+        if not (len(a.scales) and len(b.scales)):
+            raise node.refuse(f"makes {out.type} of {a.type} and {b.type}")
         # LiteRT brings both to twice the larger scale, with some bits more, and ends the process
         # when the way from there to the output's scale is no multiplication by less than 1, or one
         # by 0, which float32 makes of a very small ratio.

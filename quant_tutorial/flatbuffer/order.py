@@ -30,15 +30,20 @@ def check_order(
     written = stored | {tensor.index for tensor in inputs}
     for op in ops:
         for tensor in op.inputs:
-            if tensor.index not in written:
+            if tensor.index not in written and not _is_empty(tensor):
                 raise damaged_error(f"{op} reads {label_of(tensor)} before any op has written it")
         for tensor in op.outputs:
-            if tensor.index in written:
+            if tensor.index in written and not _is_empty(tensor):
                 raise damaged_error(f"{op} writes {label_of(tensor)}, which has its values already")
             written.add(tensor.index)
     for tensor in outputs:
-        if tensor.index not in written:
+        if tensor.index not in written and not _is_empty(tensor):
             raise damaged_error(f"no op writes the output {label_of(tensor)}")
+
+
+def _is_empty(tensor: Tensor) -> bool:
+    """Tell whether a tensor has no values: there is nothing to write."""
+    return 0 in tensor.shape
 
 
 def check_calls(model: Any) -> None:

@@ -55,6 +55,7 @@ class Tensor:
     kind: str  # input, output, activation, weights, dequantized weights, bias or constant
     bytes: int  # of its values: in the file for a constant, else in memory for one image
     index: int  # its number in the file, which the interpreter's get_tensor takes
+    is_blockwise: bool = False  # weights with a scale for each block of some values
     # The values of a constant, read-only, 4- and 2-bit ones unpacked. None for what is computed,
     # for types that NumPy does not have, for sparse tensors and values in another file.
     data: NDArray[np.generic] | None = field(default=None, repr=False)
@@ -75,9 +76,10 @@ class Tensor:
         if self.is_float or not 2 <= self.bits <= 16 or len(self.scales) == 0:
             return None
         signed = not self.type.startswith("u")
-        if len(self.scales) == 1:
-            return QuantParams(self.bits, float(self.scales[0]), int(self.zero_points[0]), signed)
-        return QuantParams(self.bits, self.scales, self.zero_points, signed, axis=self.axis)
+        scales = np.where(self.scales > 0, self.scales, np.float32(1))  # 0 for weights of 0 alone
+        if len(scales) == 1:
+            return QuantParams(self.bits, float(scales[0]), int(self.zero_points[0]), signed)
+        return QuantParams(self.bits, scales, self.zero_points, signed, axis=self.axis)
 
 
 @dataclass(frozen=True, eq=False)

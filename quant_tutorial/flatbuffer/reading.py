@@ -250,7 +250,8 @@ def _tensor(file: _File, index: int, raw: Any, values: _Values | None, kind: str
             f"bytes, and the file has {values.size:,} of it"
         )
     has_data = values is not None and values.data is not None and is_plain
-    scales, zero_points = _quantization(raw.quantization, type_name, static, owner)
+    data = _array(values.data, type_name, static) if has_data else None
+    scales, zero_points = _quantization(raw.quantization, type_name, static, owner, data)
     return Tensor(
         name=name,
         shape=shape,
@@ -262,7 +263,8 @@ def _tensor(file: _File, index: int, raw: Any, values: _Values | None, kind: str
         kind=kind,
         bytes=size if values is None else values.size,
         index=index,
-        data=_array(values.data, type_name, static) if has_data else None,
+        is_blockwise=_is_blockwise(raw.quantization),
+        data=data,
     )
 
 
@@ -282,8 +284,17 @@ def _shapes(raw: Any, owner: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return static, shape
 
 
+def _is_blockwise(quantization: Any) -> bool:
+    details = None if quantization is None else quantization.details
+    return isinstance(details, schema.BlockwiseQuantizationT)
+
+
 def _quantization(
-    raw: Any, type_name: str, shape: tuple[int, ...], owner: str
+    raw: Any,
+    type_name: str,
+    shape: tuple[int, ...],
+    owner: str,
+    data: NDArray[np.generic] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the scales and the zero points of a tensor, checked."""
     if raw is None or raw.scale is None or len(raw.scale) == 0:
@@ -294,8 +305,6 @@ def _quantization(
     # XNNPACK gives up on the tiny numbers that float32 holds with fewer digits, and LiteRT does not
     # notice. A bias, which is wider, may have such a scale.
     least = np.finfo(np.float32).tiny if bits_of(type_name) <= 16 else 0
-    if not (np.isfinite(scales) & (scales > 0) & (scales >= least)).all():
-        raise damaged_error(f"{owner} has a scale that is not positive and finite")
     if len(points) != len(scales):
         raise damaged_error(f"{owner} has {len(scales)} scales and {len(points)} zero points")
     axis = raw.quantizedDimension
@@ -303,10 +312,24 @@ def _quantization(
         raise damaged_error(
             f"{owner} has {len(scales)} scales along axis {axis}, and {lengths_text(shape)} values"
         )
+    # The 16x8 converter gives the scale 0 to a channel of weights that are all 0, and to its bias.
+    good = (scales > 0) & (scales >= least) | (scales == 0) & _silent(data, axis, len(scales))
+    if not (np.isfinite(scales) & good).all():
+        raise damaged_error(f"{owner} has a scale that is not positive and finite")
     low, high = _ends(type_name)
     if points.min() < low or points.max() > high:
         raise damaged_error(f"{owner} has a zero point outside {low} to {high}")
     return scales, points
+
+
+def _silent(data: NDArray[np.generic] | None, axis: int, channels: int) -> NDArray[np.bool_]:
+    """Return which channels of a constant are all 0; a bias may have any value."""
+    if data is None:
+        return np.zeros(channels, bool)
+    if data.dtype.itemsize > 2:
+        return np.ones(channels, bool)
+    rows = np.moveaxis(data, axis, 0).reshape(channels, -1) if channels > 1 else data.reshape(1, -1)
+    return ~rows.any(axis=1)
 
 
 def _ends(type_name: str) -> tuple[int, int]:

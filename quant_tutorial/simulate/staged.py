@@ -196,8 +196,8 @@ class _Stage:
         name = self._node.weights
         if name and params.weights[name] != self._weights_of:
             self._write(self._simulator.rounded_weights(name, params))
-            self._weights_of = params.weights[name]
             self._load()
+            self._weights_of = params.weights[name]  # last, should loading fail
         for index, source in enumerate(self._simulator.sources(self._node)):
             averages = source.kind == "same"
             values = run_time_values(params.activations[source.name], averages)

@@ -92,6 +92,8 @@ def build(output: Path, count: int = FRAMES) -> None:
         raise ValueError(f"output must be a folder, and {output} is a file.")
     if output.exists() and any(output.iterdir()) and not (output / "searchindex.js").exists():
         raise ValueError(f"output would replace {output}, which is no site: name another folder.")
+    if not sources.notebooks():
+        raise ValueError(f"{ROOT} has no notebooks: run this in a checkout of the project.")
     output.parent.mkdir(parents=True, exist_ok=True)
     kept = output.parent / "frames"
     paths = sources.notebooks()
