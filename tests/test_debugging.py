@@ -157,8 +157,10 @@ def test_bad_input(files: dict[str, bytes], ladder: dict[str, bytes], x_test: np
     ):
         with pytest.raises(ValueError, match=message):
             tflite.debug(files["float32"], ladder["int8"], images)
-    with pytest.raises(ValueError, match=r"is not a \.tflite model"):
+    with pytest.raises(ValueError, match=r"integer_bytes is not a \.tflite model"):
         tflite.debug(files["float32"], b"no model", x_test[:1])
+    with pytest.raises(ValueError, match=r"float_model is not a \.tflite model"):
+        tflite.debug(b"no model", ladder["int8"], x_test[:1])
     # The two in the wrong order, and files in which no activation is an integer.
     for first, second in (("int8", "float32"), ("float32", "dynamic"), ("float32", "float16")):
         with pytest.raises(ValueError, match=r"integer_bytes must .*convert with mode 'int8'"):

@@ -61,15 +61,26 @@ def read(model_bytes: bytes) -> Any:
     return model
 
 
-def graph(model_bytes: bytes) -> Graph:
+def graph(model_bytes: bytes, name: str = "model_bytes") -> Graph:
     """Return the main graph of a `.tflite` file, checked as far as LiteRT relies on it (lesson 06).
 
-    The other graphs of a file with branches or loops are checked alike, and not returned.
+    The other graphs of a file with branches or loops are checked as well, but not returned.
+
+    Args:
+        model_bytes: The content of the file.
+        name: What messages call it: the argument by which the caller got it.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model, or a damaged one; the message names
             the tensor or the op that is wrong.
     """
+    try:
+        return _checked_graph(model_bytes)
+    except ValueError as error:
+        raise ValueError(str(error).replace("model_bytes", name, 1)) from None
+
+
+def _checked_graph(model_bytes: bytes) -> Graph:
     model = read(model_bytes)
     file = _File(checked_content(model_bytes), model, _op_types(model))
     parts = [_part(file, index) for index in range(len(model.subgraphs))]

@@ -111,7 +111,8 @@ def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -
     """
     is_file = isinstance(float_model, bytes)
     float_bytes = float_model if is_file else convert(float_model, "float32")
-    float_file, integer_file = flatbuffer.graph(float_bytes), flatbuffer.graph(integer_bytes)
+    float_file = flatbuffer.graph(float_bytes, "float_model")
+    integer_file = flatbuffer.graph(integer_bytes, "integer_bytes")
     if not any(op.outputs[0].params for op in integer_file.ops):
         raise ValueError(
             "integer_bytes must be a file with integer activations, got one without: convert with "

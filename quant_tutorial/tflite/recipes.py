@@ -89,7 +89,7 @@ def apply_recipe(
             and when the recipe quantizes nothing in it.
     """
     chosen = RECIPES[checked_choice("recipe_name", recipe_name, RECIPES)]
-    before = flatbuffer.graph(float_bytes)
+    before = flatbuffer.graph(float_bytes, "float_bytes")
     if any(len(tensor.scales) for tensor in before.tensors):
         raise ValueError("float_bytes must be a float32 file, got one with quantized tensors.")
     if len(before.inputs) != 1:
