@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from quant_tutorial import models
@@ -107,6 +108,24 @@ def test_results_are_the_callers_own(simulator: Simulator, x_test: np.ndarray) -
     params = simulator.params(NOTHING)
     run.outputs(params)[:] = 0
     assert np.any(run.outputs(params))
+
+
+def test_threads_that_share_a_run_do_not_disturb_each_other(
+    simulator: Simulator, x_test: np.ndarray
+) -> None:
+    run = StagedRun(simulator, x_test[:300], threads=2)
+    choices = [simulator.params(QuantScheme(weights(bits))) for bits in (2, 3, 4, 8)]
+    right = [run.outputs(params) for params in choices]
+
+    def moves(first: int) -> None:
+        for index in range(first, first + 8):
+            outputs = run.outputs(choices[index % len(choices)])
+            np.testing.assert_array_equal(outputs, right[index % len(choices)])
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(moves, first) for first in range(4)]:
+            done.result()
+    run.close()
 
 
 def test_a_failure_leaves_nothing_half_done(

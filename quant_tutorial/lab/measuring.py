@@ -193,10 +193,12 @@ class _Bench:
 
     def sqnr(self, params: ModelParams) -> dict[str, float]:
         """Compute each activation's SQNR against its float values, in dB, on a sample of images."""
-        self.run.outputs(params, self._sample)
+        with self.run.lock:
+            self.run.outputs(params, self._sample)
+            raw = {n.name: self.run.values(n.name, self._sample) for n in self.simulator.nodes}
         found = {}
         for node in self.simulator.nodes:
-            values, chosen = self.run.values(node.name, self._sample), params.activations[node.name]
+            values, chosen = raw[node.name], params.activations[node.name]
             values = values if chosen is None else fake_quantize(values, chosen)
             found[node.layer] = metrics.sqnr_db(self._float[node.name], values)
         return found
@@ -209,5 +211,6 @@ class _Bench:
 
 def _logits(run: StagedRun, image: NDArray[np.float32], params: ModelParams) -> NDArray[np.float32]:
     """Return the outputs for one image of the model's input shape, shape (classes,)."""
-    run.set_images(image[np.newaxis])
-    return run.outputs(params)[0]
+    with run.lock:
+        run.set_images(image[np.newaxis])
+        return run.outputs(params)[0]

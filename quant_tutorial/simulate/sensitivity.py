@@ -246,16 +246,17 @@ def health(simulator: Simulator, run: StagedRun, scheme: QuantScheme) -> list[He
     are left out. A place whose values are all 0 has the ratio 0.
     """
     params = simulator.params(scheme)
-    run.outputs(params)
     found = []
-    for place in simulator.places(params):
-        if place.params is None:
-            continue
-        weights = place.what == "weights"
-        values = simulator.weights[place.name] if weights else run.values(place.name)
-        low, high = (np.asarray(e) for e in (place.params.minimum, place.params.maximum))
-        half = np.asarray(place.params.scale) / 2  # values closer to the range are only rounded
-        outside = np.mean((values < low - half) | (values > high + half))
-        ratio = rounding_ratio(values, place.params) if np.any(values) else 0.0
-        found.append(Health(place, ratio, float(outside)))
+    with run.lock:
+        run.outputs(params)
+        for place in simulator.places(params):
+            if place.params is None:
+                continue
+            weights = place.what == "weights"
+            values = simulator.weights[place.name] if weights else run.values(place.name)
+            low, high = (np.asarray(e) for e in (place.params.minimum, place.params.maximum))
+            half = np.asarray(place.params.scale) / 2  # values closer to the range are only rounded
+            outside = np.mean((values < low - half) | (values > high + half))
+            ratio = rounding_ratio(values, place.params) if np.any(values) else 0.0
+            found.append(Health(place, ratio, float(outside)))
     return found

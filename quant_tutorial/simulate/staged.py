@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
@@ -38,10 +39,14 @@ class StagedRun:
     It keeps the values of all nodes for all images in float32, which takes 16 kB an image for the
     course's model. So make one for a set of images, and share it.
 
+    Several threads may share it, as JupyterLab's do: it answers a slider while a cell runs. Hold
+    the `lock` from `outputs` to `values` where both must be of the same parameters.
+
     Attributes:
         simulator: The model.
         images: The images, in the order in which they were given.
         count: How many images there are.
+        lock: Held by each method while it computes; a thread may take it again.
 
     Args:
         simulator: The model.
@@ -58,7 +63,7 @@ class StagedRun:
     ) -> None:
         images = checked_images("images", images, simulator.model.input_shape[1:])
         threads = checked_whole("threads", (os.cpu_count() or 1) if threads is None else threads, 1)
-        self.simulator, self.count = simulator, len(images)
+        self.simulator, self.count, self.lock = simulator, len(images), threading.RLock()
         # The order is random, and the same each time, so that the first rows are a fair sample of
         # all: MNIST's own order begins with easier images.
         self._order = np.random.default_rng(0).permutation(self.count)
@@ -88,10 +93,11 @@ class StagedRun:
         images = checked_images("images", images, self.simulator.model.input_shape[1:])
         if len(images) != self.count:
             raise ValueError(f"images must be {self.count}, as before, got {len(images)}.")
-        self.images = images
-        self._raw[self.simulator.nodes[0].name][: self.count] = images[self._order]
-        for held in self._held.values():
-            held[:] = 0
+        with self.lock:
+            self.images = images
+            self._raw[self.simulator.nodes[0].name][: self.count] = images[self._order]
+            for held in self._held.values():
+                held[:] = 0
 
     def sample(self, images: int) -> NDArray[np.intp]:
         """Return the indices of a random sample of the images, the same each time, shape (images,).
@@ -110,6 +116,35 @@ class StagedRun:
             ValueError: for a number of images outside 1 to all.
         """
         rows = self.count if images is None else len(self.sample(images))
+        with self.lock:
+            self._update(params, rows)
+            last = self.simulator.nodes[-1]
+            values = run_time_values(params.activations[last.name], last.kind == "same")
+            outputs = np.array(rounded(self._raw[last.name][:rows], *values))
+        return self._in_order(outputs) if images is None else outputs
+
+    def values(self, name: str, images: int | None = None) -> NDArray[np.float32]:
+        """Return the values of a node before they are rounded, as computed last.
+
+        They have the shape (images, …), for all images or for a `sample` of them. Where pooling
+        follows a node, they are pooled. After `outputs(params, images=n)` only those of that sample
+        are up to date.
+
+        Raises:
+            ValueError: for a name that no node has, or a number of images outside 1 to all.
+        """
+        raw = self._raw[checked_choice("name", name, self._raw)]
+        with self.lock:
+            if images is not None:
+                return raw[: len(self.sample(images))].copy()
+            return self._in_order(raw[: self.count])
+
+    def close(self) -> None:
+        """Stop the threads; the object cannot be used afterwards."""
+        self._pool.shutdown()
+
+    def _update(self, params: ModelParams, rows: int) -> None:
+        """Compute the values of the first rows anew where the parameters change them."""
         versions = self._wanted(params)
         batches = -(-rows // BATCH)
         stale = [n for n, v in versions.items() if np.any(self._held[n][:batches] != v)]
@@ -124,29 +159,6 @@ class StagedRun:
         wait(tasks)  # for all, so that none is still running when one has failed
         for task in tasks:
             task.result()
-        last = self.simulator.nodes[-1]
-        values = run_time_values(params.activations[last.name], last.kind == "same")
-        outputs = np.array(rounded(self._raw[last.name][:rows], *values))
-        return self._in_order(outputs) if images is None else outputs
-
-    def values(self, name: str, images: int | None = None) -> NDArray[np.float32]:
-        """Return the values of a node before they are rounded, as computed last.
-
-        They have the shape (images, …), for all images or for a `sample` of them. Where pooling
-        follows a node, they are pooled. After `outputs(params, images=n)` only those of that sample
-        are up to date.
-
-        Raises:
-            ValueError: for a name that no node has, or a number of images outside 1 to all.
-        """
-        raw = self._raw[checked_choice("name", name, self._raw)]
-        if images is not None:
-            return raw[: len(self.sample(images))].copy()
-        return self._in_order(raw[: self.count])
-
-    def close(self) -> None:
-        """Stop the threads; the object cannot be used afterwards."""
-        self._pool.shutdown()
 
     def _in_order(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the rows in the order in which the images were given."""

@@ -30,6 +30,12 @@ window.quant = {
 
   runAll: () => window.jupyterapp.commands.execute("notebook:run-all-cells"),
 
+  async runCell(index) {
+    quant.panel.content.deselectAll();
+    quant.panel.content.activeCellIndex = index;
+    await window.jupyterapp.commands.execute("notebook:run-cell");
+  },
+
   cells: () => quant.panel.content.widgets.map((cell) => cell.model.toJSON()),
 
   scrollTo: (index) => quant.panel.content.scrollToItem(index, "start"),

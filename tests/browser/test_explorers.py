@@ -387,6 +387,30 @@ def median_time(explorer: Explorer) -> float:
     return statistics.median(times)
 
 
+def test_a_cell_that_is_run_again_shows_a_new_explorer(lesson: Lesson) -> None:
+    """The former one is closed; the page must not miss it."""
+    number = -1
+    for index, cell in enumerate(lesson.cells):
+        if not any(WIDGET_VIEW in output.get("data", {}) for output in cell.get("outputs", [])):
+            continue
+        number += 1
+        if "display_id=" in cell["source"]:  # trains for a minute
+            continue
+        explorer = lesson.explorers[number]
+        explorer.root.evaluate("root => root.classList.add('former')")
+        within(PATIENCE, lesson.page, "scrollTo", index)
+        within(4 * PATIENCE, lesson.page, "runCell", index)
+        former = lesson.page.locator(".quant-explorer.former")
+        former.wait_for(state="detached", timeout=1000 * PATIENCE)
+        explorer.root.wait_for(timeout=1000 * PATIENCE)
+        assert explorer.shown("running its cell again").text
+        assert lesson.page.locator(".quant-explorer").count() == len(lesson.explorers)
+        for slider in explorer.sliders[:1]:
+            slider.handles[-1].press("Home")
+            slider.handles[-1].press("ArrowRight")
+            assert explorer.shown("ArrowRight").text
+
+
 def test_no_error_in_the_console_nor_from_the_kernel(lesson: Lesson) -> None:
     # The last test, for all that the others have done.
     complaints = lesson.console + lesson.page.evaluate("() => quant.complaints")
