@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quant_tutorial.checks.registry import exercise, is_number
+from quant_tutorial.checks.registry import exercise, is_calibrated, is_number, no_bytes
 
 import numpy as np
 
@@ -18,10 +18,10 @@ def _reported_latency(answer: Any) -> str | None:
 
 @exercise("09.2")
 def _own_micro_file(answer: Any) -> str | None:
-    from quant_tutorial import deployment, mnist, tflite
+    from quant_tutorial import deployment, tflite
 
     if not isinstance(answer, bytes):
-        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+        return no_bytes(answer)
     reason = deployment.micro_refusal(answer)
     if reason is not None:
         return f"TFLM does not run it: {reason}"
@@ -33,11 +33,7 @@ def _own_micro_file(answer: Any) -> str | None:
     arena = deployment.arena_bytes(answer)
     if arena > 8000:
         return f"its activations need {arena:,} bytes, and there are 8,000."
-    data = mnist.load()
-    accuracy = tflite.evaluate(answer, mnist.to_float(data.x_test), data.y_test).accuracy
-    return (
-        None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
-    )
+    return is_calibrated(answer)
 
 
 @exercise("09.3")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quant_tutorial.checks.registry import exercise
+from quant_tutorial.checks.registry import exercise, no_bytes, tflite_accuracy
 
 
 @exercise("10.1")
@@ -28,14 +28,11 @@ def _own_small_setting(answer: Any) -> str | None:
 
 @exercise("10.2")
 def _own_small_file(answer: Any) -> str | None:
-    from quant_tutorial import mnist, tflite
-
     if not isinstance(answer, bytes):
-        return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+        return no_bytes(answer)
     if len(answer) > 9000:
         return f"it has {len(answer):,} bytes, and 9,000 fit: how many bits do the weights have?"
-    data = mnist.load()
-    accuracy = tflite.evaluate(answer, mnist.to_float(data.x_test), data.y_test).accuracy
+    accuracy = tflite_accuracy(answer)
     hint = "whose weights are they, and what activations were they trained with?"
     return None if accuracy >= 0.993 else f"its accuracy is {accuracy:.1%}: {hint}"
 

@@ -28,3 +28,24 @@ def is_number(answer: Any, right: float, hint: str) -> str | None:
     """
     tolerance = 0 if float(right).is_integer() else 1e-3
     return None if math.isclose(float(answer), right, rel_tol=tolerance) else hint
+
+
+def no_bytes(answer: Any) -> str:
+    """Return the hint for an answer that is not the bytes of a file."""
+    return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
+
+
+def tflite_accuracy(model_bytes: bytes) -> float:
+    """Return the accuracy of a .tflite file on MNIST's test set, 0 to 1."""
+    from quant_tutorial import mnist, tflite
+
+    data = mnist.load()
+    return tflite.evaluate(model_bytes, mnist.to_float(data.x_test), data.y_test).accuracy
+
+
+def is_calibrated(model_bytes: bytes) -> str | None:
+    """Return None for a .tflite file with more than 99 % accuracy, and else a hint."""
+    accuracy = tflite_accuracy(model_bytes)
+    return (
+        None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
+    )
