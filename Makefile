@@ -1,10 +1,14 @@
-# make lab: read the course in JupyterLab.   make test: run every test.   PYTHON=python3.12 picks a Python.
+# make lab: read the course in JupyterLab.   make quick: the fast tests.   make test: all tests.
+# PYTHON=python3.12 picks a Python.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two lessons at a time, whose kernels take up to 1.5 GB each. With little memory: make test WORKERS=
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+TOOLS_LOCK := tests/requirements.lock
 # JupyterLab refuses to run as root (a container's only user) without this.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab app test benchmark notebooks baseline qat site format lock venv
+.PHONY: lab app quick test benchmark notebooks baseline qat site format lock venv tools
 .DEFAULT_GOAL := lab
 
 lab: venv
@@ -15,14 +19,20 @@ APP := quant_tutorial/web/app
 app: venv
 	JUPYTER_CONFIG_PATH=$(APP) JUPYTER_PATH=$(APP) $(BIN)/voila notebooks/10_quantization_lab.ipynb $(ARGS)
 
-test: venv
-	$(BIN)/python -m pytest $(ARGS)
+# What needs no notebook and no browser, and is quick: run it first, and often.
+quick: tools
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS) $(or $(ARGS),tests --ignore=tests/browser)
 
-benchmark: venv
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=min,median,iqr,rounds $(ARGS)
+# Everything, every output of every notebook included.
+test: tools
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+# What the course promises on speed, each figure beside its promise. Run nothing else meanwhile.
+benchmark: tools
+	$(BIN)/python -m pytest tests/benchmarks $(ARGS)
 
 # Restart-and-Run-All for every notebook (or ARGS="notebooks/02_affine_quantization.ipynb"), outputs kept.
-notebooks: venv
+notebooks: tools
 	$(BIN)/python tests/rerun_notebooks.py $(ARGS)
 
 # Train the float baseline again, from its seed, and write its weights and figures into the package.
@@ -34,18 +44,22 @@ qat: venv
 	$(BIN)/python -m quant_tutorial.qat.training
 
 # The web edition, to be read without a kernel: static pages in build/site.
-site: venv
+site: tools
 	$(BIN)/python -m quant_tutorial.web.build $(ARGS)
 
-format: venv
+format: tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/deno fmt --quiet --config .deno.json
 
 # After a change of the ranges in pyproject.toml: new exact pins for every supported Python and system.
-lock: venv
-	$(BIN)/uv pip compile pyproject.toml --extra test --extra site --universal --generate-hashes \
-	    --no-header --no-annotate --quiet $(ARGS) --output-file requirements.lock
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header \
+    --no-annotate --quiet $(ARGS)
+lock: tools
+	$(COMPILE) --extra checkout --output-file requirements.lock
+	$(COMPILE) --extra test --extra site --constraint requirements.lock \
+	    $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
+	    --output-file $(TOOLS_LOCK)
 
 # --- The environment ---------------------------------------------------------------------------------
 
@@ -53,6 +67,7 @@ lock: venv
 # another one of either, .venv is made anew, as it is after an attempt that did not come to its end.
 WHICH := import os, sys, zlib; print(zlib.crc32((sys.version + os.getcwd()).encode("utf-8")) & 0xffffffff)
 STAMP := .venv/installed-$(shell $(PYTHON) -c '$(WHICH)')
+TOOLS_STAMP := $(STAMP)-tools
 # Debian and Ubuntu may ship a Python that cannot put pip into a new environment; its own pip can fill it.
 NO_PIP = $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo --without-pip)
 PIP = $(if $(NO_PIP),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip) \
@@ -80,9 +95,12 @@ export CHECK_PYTHON
 
 venv: $(STAMP)
 
+# What only tests, site and tools need.
+tools: $(TOOLS_STAMP)
+
 $(STAMP): pyproject.toml requirements.lock Makefile
 	@$(PYTHON) -c "$$CHECK_PYTHON" $(firstword $(MAKECMDGOALS) lab)
-	@echo "Installing the course into .venv (about 2 GB, a few minutes) …" >&2
+	@echo "Installing the course into .venv (a download of 740 MB, a few minutes) …" >&2
 	@test -f $@ || $(PYTHON) -m venv --clear $(NO_PIP) .venv
 	@rm -f .venv/installed-*
 	@$(PIP) --require-hashes --only-binary=:all: -r requirements.lock
@@ -92,4 +110,9 @@ $(STAMP): pyproject.toml requirements.lock Makefile
 	@# The course uses no network, so JupyterLab neither asks for news nor looks for its own updates.
 	@mkdir -p $(dir $(LAB_SETTINGS))
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' >$(LAB_SETTINGS)
+	@touch $@
+
+$(TOOLS_STAMP): $(STAMP) $(TOOLS_LOCK)
+	@echo "Installing what tests and site need into .venv (a download of 140 MB) …" >&2
+	@$(PIP) --require-hashes --only-binary=:all: -r requirements.lock -r $(TOOLS_LOCK)
 	@touch $@

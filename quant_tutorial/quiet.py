@@ -89,10 +89,10 @@ def all_output() -> Iterator[None]:
     if os.environ.get(VERBOSE):
         yield
         return
-    # TensorFlow's log handler keeps the stream that it found at import, so redirecting sys.stderr
-    # does not affect it: its lines are disabled instead.
-    disabled = logging.root.manager.disable
     with native_output(), tempfile.TemporaryFile("w+", encoding="utf-8") as held:
+        # TensorFlow's log handler keeps the stream that it found at import, so redirecting
+        # sys.stderr does not affect it: its lines are disabled instead.
+        disabled = logging.root.manager.disable
         try:
             logging.disable(max(disabled, logging.WARNING))
             with contextlib.redirect_stdout(held), contextlib.redirect_stderr(held):

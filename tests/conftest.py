@@ -1,7 +1,16 @@
-"""What several tests need: the data, the trained model and its converted files, made once."""
+"""What several tests need: the data, the trained model and its converted files, made once.
 
+It also arranges the tests for several workers (`make test`), and lets nbval and the browser tests
+share one run of each lesson.
+"""
+
+import contextlib
 import os
+import re
 import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from quant_tutorial import mnist
@@ -10,12 +19,117 @@ import architectures
 import hypothesis
 import numpy as np
 import pytest
+from lesson_run import NOTEBOOKS, JupyterLab
+from nbval.plugin import IPyNbCell, IPyNbFile
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # A developer's machine tries new examples at each run. CI tries the same ones for the same code, so
 # that it says something about the change and not about luck.
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+# The lessons whose tests take longest start first: then no worker waits long for the other.
+LONGEST = ("08", "05", "06", "10", "07", "03", "09", "04")
+# In this lesson the page itself runs all cells, as a reader does.
+RUN_BY_THE_PAGE = "02_affine_quantization.ipynb"
+# Bytes for the kernel of a notebook: Binder has 2 GB, and JupyterLab needs some of that.
+MEMORY = 1.5e9
+MAXRSS = "__import__('resource').getrusage(0).ru_maxrss"
+FURTHER = {"separable": architectures.separable, "residual": architectures.residual}
+LAB = pytest.StashKey[JupyterLab]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LAB] = JupyterLab()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[LAB].close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put together what shares a lesson's kernel, and begin with what takes longest."""
+    lessons: dict[str, list[pytest.Item]] = {}
+    others = []
+    for item in items:
+        path = lesson_of(item)
+        (lessons.setdefault(path, []) if path else others).append(item)
+    for path, found in lessons.items():
+        cells = [item for item in found if isinstance(item, IPyNbCell)]
+        in_the_page = [item for item in found if item not in cells]
+        if cells:
+            notebook = cells[0].parent
+            if in_the_page and path != RUN_BY_THE_PAGE and shutil.which("chromium"):
+                share(notebook, path, config.stash[LAB])
+            if len(cells) == sum(cell.cell_type == "code" for cell in notebook.nb.cells):
+                cells.append(PeakMemory.from_parent(notebook, name="peak memory"))
+            found[:] = [*cells, *in_the_page]
+
+    def rank(path: str) -> int:
+        number = Path(path).stem[:2]
+        return [*LONGEST, number].index(number)
+
+    # The longest file right after them, for the same reason.
+    others.sort(key=lambda item: item.path.name != "test_site.py")
+    items[:] = [item for path in sorted(lessons, key=rank) for item in lessons[path]] + others
+
+
+class ByLesson(LoadFileScheduling):
+    """Gives a worker all tests of a file or, what needs its kernel, all tests of a lesson."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        in_the_page = re.fullmatch(r"tests/browser/test_explorers\.py::\w+\[(.+)\]", nodeid)
+        return f"notebooks/{in_the_page[1]}.ipynb" if in_the_page else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByLesson:
+    return ByLesson(config, log)
+
+
+class PeakMemory(pytest.Item):
+    """The memory that a notebook's kernel has taken at most, after nbval has run the cells."""
+
+    def runtest(self) -> None:
+        # On Linux `ru_maxrss` begins with the size of the process that has started the kernel.
+        linux = sys.platform == "linux"
+        source = "open('/proc/self/status').read()" if linux else MAXRSS
+        reply = self.parent.kernel.kc.execute(
+            "", silent=True, user_expressions={"peak": source}, reply=True, timeout=60
+        )
+        found = reply["content"]["user_expressions"]["peak"]["data"]["text/plain"]
+        peak = int(re.search(r"VmHWM:\D+(\d+) kB", found)[1]) * 1024 if linux else int(found)
+        assert peak < MEMORY, f"{peak / 1e9:.2f} GB"
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, f"{self.path.name}: peak memory"
+
+
+def lesson_of(item: pytest.Item) -> str | None:
+    """Return the notebook that a test runs, or needs in the browser; None for other tests."""
+    if isinstance(item.parent, IPyNbFile) and item.path.is_relative_to(NOTEBOOKS):
+        return item.path.relative_to(NOTEBOOKS).as_posix()
+    return item.callspec.params.get("lesson") if hasattr(item, "callspec") else None
+
+
+def share(notebook: IPyNbFile, path: str, lab: JupyterLab) -> None:
+    """Let nbval execute a notebook in a kernel that the browser tests find afterwards."""
+
+    def setup() -> None:
+        notebook.kernel = lab.kernel(path)
+        notebook.setup_sanitize_files()
+
+    notebook.setup = setup
+
+
+@pytest.fixture(scope="session")
+def jupyterlab(chromium: str, request: pytest.FixtureRequest) -> JupyterLab:
+    """The JupyterLab for the browser to drive."""
+    return request.config.stash[LAB]
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +182,52 @@ def files(baseline: Any, calibration: np.ndarray) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def further(data: mnist.Mnist) -> dict[str, Any]:
+def further(data: mnist.Mnist, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """The networks of `architectures`, by name, trained for a few seconds each."""
-    images = mnist.to_float(data.x_train[:12_000])
-    return {
-        model.name: architectures.trained(model, images, data.y_train[:12_000])
-        for model in (architectures.separable(), architectures.residual())
-    }
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the workers share: one of them trains
+    return Further(folder, data)
+
+
+class Further(Mapping[str, Any]):
+    """Trains a network when a test first asks for it, and keeps its weights for other workers."""
+
+    def __init__(self, folder: Path, data: mnist.Mnist) -> None:
+        self._folder, self._data, self._made = folder, data, {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            weights = self._folder / f"{name}.weights.h5"
+            with alone(self._folder / f"{name}.lock"):
+                model = FURTHER[name]()
+                if weights.exists():
+                    model.load_weights(weights)
+                else:
+                    images = mnist.to_float(self._data.x_train[:12_000])
+                    architectures.trained(model, images, self._data.y_train[:12_000])
+                    model.save_weights(weights)
+            self._made[name] = model
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FURTHER)
+
+    def __len__(self) -> int:
+        return len(FURTHER)
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Let one process after another into a block."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where `make test` does not run
+        yield
+        return
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.tools import flatbuffer_utils
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def healthy(

@@ -23,6 +23,8 @@ import yaml
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+pytestmark = pytest.mark.slow
+
 # Bytes that one weight takes; dynamic range leaves conv1, of 72 weights, in float.
 WEIGHT_BYTES = {"float32": 4, "float16": 2, "int8_fallback": 1, "int8": 1, "int16x8": 1}
 WEIGHT_COUNT = 8 * 9 + 16 * 8 * 9 + 32 * 16 * 9 + 800 * 10

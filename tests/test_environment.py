@@ -1,4 +1,4 @@
-"""One source of truth for versions: pyproject.toml → requirements.lock → every installation."""
+"""One source of truth for versions: pyproject.toml → the two lock files → every installation."""
 
 import os
 import re
@@ -15,44 +15,63 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
+TOOLS = "tests/requirements.lock"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RANGES = [
-    Requirement(line)
-    for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
-]
-LOCK = (ROOT / "requirements.lock").read_text()
+EXTRAS = PROJECT["optional-dependencies"]
+# What the course needs, and what is installed when tests, site or tools are called for.
+COURSE = [*PROJECT["dependencies"], *EXTRAS["checkout"]]
+RANGES = [Requirement(line) for line in [*COURSE, *EXTRAS["test"], *EXTRAS["site"]]]
+LOCKS = {name: (ROOT / name).read_text() for name in ("requirements.lock", TOOLS)}
+every_lock = pytest.mark.parametrize("name", LOCKS)
 
 
-def locked() -> list[tuple[Requirement, int]]:
-    """The pins of the lock file, each with the number of its hashes."""
-    blocks = re.findall(r"^(\S+==.*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", LOCK, re.M)
+def locked(name: str) -> list[tuple[Requirement, int]]:
+    """The pins of a lock file, each with the number of its hashes."""
+    pattern = r"^(\S+==.*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)"
+    blocks = re.findall(pattern, LOCKS[name], re.M)
     return [(Requirement(pin), hashes.count("--hash")) for pin, hashes in blocks]
 
 
+PINS = [pin for name in LOCKS for pin, _ in locked(name)]
+
+
 def pins(name: str) -> list[Requirement]:
-    return [pin for pin, _ in locked() if canonicalize_name(pin.name) == canonicalize_name(name)]
+    return [pin for pin in PINS if canonicalize_name(pin.name) == canonicalize_name(name)]
 
 
 @pytest.mark.parametrize("needed", RANGES, ids=lambda needed: needed.name)
-def test_the_lock_holds_a_version_within_each_range(needed: Requirement) -> None:
+def test_a_lock_holds_a_version_within_each_range(needed: Requirement) -> None:
     found = pins(needed.name)
-    assert found, f"{needed.name} is not in requirements.lock: run make lock"
+    assert found, f"{needed.name} is in no lock file: run make lock"
     for pin in found:
         (exact,) = pin.specifier
         assert needed.specifier.contains(exact.version), f"{pin} is outside {needed}: run make lock"
 
 
-def test_every_line_of_the_lock_is_an_exact_pin_with_hashes_and_no_address() -> None:
-    lines = [line for line in LOCK.splitlines() if not line.startswith("    --hash=sha256:")]
-    assert len(lines) == len(locked()) > 100
-    assert all(hashes for _, hashes in locked())
-    assert "://" not in LOCK
-    assert not re.search(r"^--(index|extra|find)", LOCK, re.M)
+@every_lock
+def test_every_line_of_a_lock_is_an_exact_pin_with_hashes_and_no_address(name: str) -> None:
+    lines = [line for line in LOCKS[name].splitlines() if not line.startswith("    --hash=sha256:")]
+    assert len(lines) == len(locked(name)) > 30
+    assert all(hashes for _, hashes in locked(name))
+    assert "://" not in LOCKS[name]
+    assert not re.search(r"^--(index|extra|find)", LOCKS[name], re.M)
+
+
+def test_each_package_is_locked_once() -> None:
+    course, tools = ({pin.name for pin, _ in locked(name)} for name in LOCKS)
+    assert not course & tools
+
+
+def test_what_only_tests_and_site_need_is_not_in_the_course() -> None:
+    course = {pin.name for pin, _ in locked("requirements.lock")}
+    assert not course & {"playwright", "sphinx", "nbval", "pytest", "hypothesis", "deno", "ruff"}
+    for line in COURSE:
+        assert canonicalize_name(Requirement(line).name) in map(canonicalize_name, course)
 
 
 def test_this_environment_is_the_locked_one() -> None:
     wrong = []
-    for pin, _ in locked():
+    for pin in PINS:
         if pin.marker is None or pin.marker.evaluate():
             (exact,) = pin.specifier
             if version(pin.name) != exact.version:
@@ -97,22 +116,23 @@ class TestMake:
         """What `make venv` reads, in a folder of its own."""
         folder = tmp_path / "project"
         folder.mkdir()
-        for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-            shutil.copy(ROOT / name, folder)
+        (folder / "tests").mkdir()
+        for name in ("Makefile", "pyproject.toml", *LOCKS):
+            shutil.copy(ROOT / name, folder / name)
         return folder
 
     @staticmethod
     def make(
-        project: Path, version: tuple[int, ...] = (3, 12), fail: int = 0
+        project: Path, version: tuple[int, ...] = (3, 12), fail: int = 0, target: str = "venv"
     ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-        """Run `make venv`; return how it ended and what it asked Python for."""
+        """Run make; return how it ended and what it asked Python for."""
         python, log = project.parent / "python", project.parent / "log"
         # Another version is another file, as it would be.
         python.write_text(NOTING.format(python=sys.executable, version=version))
         python.chmod(0o755)
         log.unlink(missing_ok=True)
         done = subprocess.run(
-            ["make", "venv", f"PYTHON={python}"],
+            ["make", target, f"PYTHON={python}"],
             cwd=project,
             env={**os.environ, "LOG": str(log), "FAIL": str(fail)},
             capture_output=True,
@@ -154,6 +174,20 @@ class TestMake:
         _, asked = self.make(project)
         assert any("install" in line for line in asked)
         assert not any("-m venv" in line for line in asked)
+
+    def test_what_only_tests_need_comes_when_it_is_called_for(self, project: Path) -> None:
+        _, asked = self.make(project)
+        assert not any(TOOLS in line for line in asked)
+        _, asked = self.make(project, target="tools")
+        (line,) = [line for line in asked if "--require-hashes" in line]
+        assert f"-r requirements.lock -r {TOOLS}" in line
+        _, asked = self.make(project, target="tools")
+        assert not any("install" in line for line in asked)
+        # A new lock of the course installs both again.
+        later = (project / "requirements.lock").stat().st_mtime + 10
+        os.utime(project / "requirements.lock", (later, later))
+        _, asked = self.make(project, target="tools")
+        assert len([line for line in asked if "--require-hashes" in line]) == 2
 
     def test_one_that_was_interrupted_begins_again(self, project: Path) -> None:
         """A stamp must never stand for an environment that was left half-way."""

@@ -61,7 +61,13 @@ def test_deno(command: list[str], tmp_path: Path) -> None:
 
 def test_every_file_is_found() -> None:
     found = {Path(path).name for path in SCRIPTS}
-    assert {"canvas.js", "handle_names.js", "stepper.js", "page.js", "canvas_test.js"} <= found
+    assert {
+        "canvas.js",
+        "handle_names.js",
+        "stepper.js",
+        "lesson_page.js",
+        "canvas_test.js",
+    } <= found
     assert len(TESTS) >= 2
 
 

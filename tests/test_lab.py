@@ -33,6 +33,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 1500
 NO_ACTIVATIONS = {"activations": None, "image": None}
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from jupyter_client import BlockingKernelClient, KernelManager
 
+pytestmark = pytest.mark.slow
+
 LESSONS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
-RUNS, MEGABYTES = 5, 12  # for all five together; lesson 05's once took 216 for each
+RUNS, MEGABYTES = 3, 9  # for all three together; lesson 05's once took 216 for each
 
 # What the cells need, with fewer images than in the lessons.
 SETUP = """
@@ -62,7 +64,7 @@ live = LiveTraining(trainable, x_test, y_test, epochs=1, steps_per_epoch=2, refe
 view = display(live, display_id=True)
 live.add(1, {"loss": 0.5, "accuracy": 0.9})
 view.update(live)""",
-    "ComparisonExplorer": "ComparisonExplorer(run, y_test, bits=2)",
+    "ComparisonExplorer": "ComparisonExplorer(run.simulator, x_test, y_test, bits=2)",
     "QuantizationLab": "QuantizationLab(lab)",
 }
 

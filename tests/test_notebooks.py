@@ -184,10 +184,3 @@ def test_solutions_are_right(path: Path) -> None:
                 "".join(o["text"]) for o in cell["outputs"] if o.get("name") == "stdout"
             )
             assert printed.rstrip().endswith(": right."), cell["id"]
-
-
-def test_the_readme_leads_to_every_lesson() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)]+)\)", text)
-    assert all((ROOT / target).exists() for target in targets)
-    assert {f"notebooks/{path.name}" for path in LESSONS} <= set(targets)

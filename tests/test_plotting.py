@@ -102,11 +102,13 @@ def test_post_training_figure() -> None:
     figure.update(0.5, 250)
     assert figure._bar.get_width() == 50
     assert figure._figures.get_text() == "50.00%, −49.00 points"
-    counts = figure.changes._counts
-    assert [counts[place].get_text() for place in ((3, 5), (3, 3), (0, 0))] == ["+2", "−2", ""]
-    digits = figure.changes._row._digits
-    assert [title.get_text() for _, title in digits[:3]] == ["3: 3 → 5", "3: 3 → 5", ""]
-    assert [image.get_visible() for image, _ in digits[:3]] == [True, True, False]
+    counts = np.reshape(figure.changes.counts.texts, (10, 10))
+    assert [counts[place] for place in ((3, 5), (3, 3), (0, 0))] == ["+2", "−2", ""]
+    row = figure.changes.row
+    assert row.titles.texts[:3] == ("3: 3 → 5", "3: 3 → 5", "")
+    strip = np.asarray(row._image.get_array())
+    assert [strip[:, 30 * n : 30 * n + 28].mean() for n in range(3)] == [1, 1, 0]
+    assert strip.mean() == 2 * 28 / strip.shape[1]  # nothing between the digits
     figure.update(0.5, 250, (0.4, 0.6), 1000)
     assert list(figure._spread.get_xdata()) == [40, 60]
     assert "40 to 60 %, estimated on 1,000 images" in figure._figures.get_text()

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+pytestmark = pytest.mark.slow
+
 RANGES = ("learned", "moving_average", "fixed")
 FURTHER = [("baseline", ranges) for ranges in RANGES] + [
     ("separable", "learned"),

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def briefly_trained(
     model: keras.Model, scheme: QuantScheme, data: mnist.Mnist, calibration: np.ndarray

@@ -11,6 +11,8 @@ from quant_tutorial.simulate import Simulator
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, qat.Result]:

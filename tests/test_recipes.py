@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = 72 + 1152 + 4608 + 8000
 
 

@@ -12,6 +12,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def keras2() -> Any:

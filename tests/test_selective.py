@@ -12,6 +12,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+pytestmark = pytest.mark.slow
+
 
 def float_ops(content: bytes) -> list[str]:
     """The ops that compute in floats, with their layers."""

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+pytestmark = pytest.mark.slow
+
 NOTHING = QuantScheme(FLOAT, FLOAT, FLOAT)
 
 

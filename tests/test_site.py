@@ -20,6 +20,8 @@ from bs4 import BeautifulSoup, Tag
 from PIL import Image
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 BUILD = [sys.executable, "-m", "quant_tutorial.web.build"]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

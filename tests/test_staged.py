@@ -103,6 +103,47 @@ def test_a_part_first_and_then_the_rest(
     np.testing.assert_array_equal(whole[run.sample(120)], first)
 
 
+def test_what_was_begun_is_finished_or_abandoned(
+    simulator: Simulator, x_test: np.ndarray, ran: Counter
+) -> None:
+    images = x_test[:2000]
+    run, fresh = (StagedRun(simulator, images, threads=threads) for threads in (2, 1))
+    expected = [fresh.outputs(simulator.params(scheme)) for scheme in WALK[:6]]
+    ran.clear()
+    for scheme, outputs in zip(WALK[:6], expected, strict=True):
+        run.begin(simulator.params(scheme))
+        np.testing.assert_array_equal(run.outputs(simulator.params(scheme)), outputs)
+    # Nothing ran twice, though each was asked for twice: as many batches as for a run of its own.
+    assert ran["logits"] == 6 * 2000 // staging.BATCH
+    for begun, wanted in itertools.permutations(range(4), 2):
+        run.begin(simulator.params(WALK[begun]))
+        if wanted % 2:
+            run.begin(simulator.params(WALK[wanted]))
+        found = run.outputs(simulator.params(WALK[wanted]), images=300)
+        np.testing.assert_array_equal(found, expected[wanted][run.sample(300)])
+    run.begin(simulator.params(WALK[0]))
+    run.set_images(images[::-1].copy())
+    np.testing.assert_array_equal(run.outputs(simulator.params(WALK[0])), expected[0][::-1])
+
+
+def test_an_interrupt_leaves_nothing_half_done(
+    simulator: Simulator, x_test: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = x_test[:2000]
+    run, fresh = (StagedRun(simulator, images, threads=threads) for threads in (2, 1))
+    params = simulator.params(WALK[0])
+    wait = staging.wait
+
+    def interrupted(tasks: list) -> None:
+        monkeypatch.setattr(staging, "wait", wait)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(staging, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.outputs(params, images=300)
+    np.testing.assert_array_equal(run.outputs(params), fresh.outputs(params))
+
+
 def test_results_are_the_callers_own(simulator: Simulator, x_test: np.ndarray) -> None:
     run = StagedRun(simulator, x_test[:50])
     params = simulator.params(NOTHING)

@@ -17,6 +17,8 @@ import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
+pytestmark = pytest.mark.slow
+
 INT8_FILES = [f"int8, {io} input" for io in ("int8", "uint8", "float32")]
 
 

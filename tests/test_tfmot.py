@@ -16,6 +16,8 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 quantization = tfmot.quantization.keras
 

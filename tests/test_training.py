@@ -9,16 +9,18 @@ from quant_tutorial import metrics, mnist, models, training
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_training_learns_and_repeats_itself(data: mnist.Mnist, x_test: np.ndarray) -> None:
-    first, second = (
-        training.train_baseline(data.x_train[:12800], data.y_train[:12800], epochs=5, verbose=0)
-        for _ in range(2)
-    )
-    answers, again = (models.predict(m, x_test[:2000]).argmax(axis=1) for m in (first, second))
-    assert metrics.accuracy(answers, data.y_test[:2000]) > 0.9
+    def trained(epochs: int) -> np.ndarray:
+        images, labels = data.x_train[:6400], data.y_train[:6400]
+        model = training.train_baseline(images, labels, epochs=epochs, verbose=0)
+        return models.predict(model, x_test[:2000]).argmax(axis=1)
+
+    assert metrics.accuracy(trained(6), data.y_test[:2000]) > 0.85
     # Threads may add up floats in another order; `make baseline` forbids that, at some cost.
-    assert metrics.agreement(answers, again) > 0.99
+    assert metrics.agreement(trained(1), trained(1)) > 0.98
 
 
 def test_moved_images_stay_digits(data: mnist.Mnist) -> None:

@@ -7,12 +7,14 @@ from quant_tutorial import metrics, mnist, models, plotting, qat
 from quant_tutorial.affine import fake_quantize, params_from_range, quantize
 from quant_tutorial.explorers.comparison import ComparisonExplorer
 from quant_tutorial.explorers.live_training import LiveTraining
-from quant_tutorial.simulate import StagedRun
+from quant_tutorial.simulate import Simulator
 
 import keras
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+
+pytestmark = pytest.mark.slow
 
 
 def test_straight_through() -> None:
@@ -84,8 +86,10 @@ class TestLiveTraining:
 class TestComparison:
     @pytest.fixture(scope="class")
     @classmethod
-    def explorer(cls, staged: StagedRun, data: mnist.Mnist) -> ComparisonExplorer:
-        return ComparisonExplorer(staged, data.y_test)
+    def explorer(
+        cls, simulator: Simulator, x_test: np.ndarray, data: mnist.Mnist
+    ) -> ComparisonExplorer:
+        return ComparisonExplorer(simulator, x_test, data.y_test)
 
     @pytest.mark.parametrize("bits", [2, 3, 8])
     def test_figures_are_those_of_the_data_file(
@@ -119,8 +123,8 @@ class TestComparison:
         explorer.bits.value = 3
         rounded, trained = explorer._measured[3]
         count = int(np.sum(rounded != trained))
-        assert f"{count:,} images are answered differently" in explorer.plot._row._text.get_text()
-        titles = [title.get_text() for _, title in explorer.plot._row._digits]
+        assert f"{count:,} images are answered differently" in explorer.plot._row.text.texts[0]
+        titles = explorer.plot._row.titles.texts
         assert all(titles)
         for title in titles:
             _, one, other = re.fullmatch(r"(\d): (\d) \| (\d)", title).groups()

@@ -18,9 +18,10 @@ from IPython import get_ipython
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
-REST = 0.03  # seconds without a further move before a slow result is computed
+REST = 0.02  # seconds without a further move before a slow result is computed
 _SCALE = 1.5  # picture pixels per page pixel: sharp on a projector, yet quick to send
 
 
@@ -126,18 +127,24 @@ class Explorer(widgets.VBox):
             self.text, self._picture.value = f"Error: {error}", ""
             self._sentence.value = error_block()
 
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the picture of the current state, shape (height, width, 3)."""
+        return np.array(self._drawn_picture())
+
     def png(self) -> bytes:
         """Return the picture of the current state as PNG data."""
+        buffer = io.BytesIO()
+        # Level 1 takes a third of the default level's time, and costs a few kilobytes more.
+        self._drawn_picture().save(buffer, "png", compress_level=1)
+        return buffer.getvalue()
+
+    def _drawn_picture(self) -> Image.Image:
         if self.plot is None:
             raise RuntimeError("This explorer is closed: run its cell again.")
         self._canvas.restore_region(self._background)
         for artist in self._moving:
             self._canvas.figure.draw_artist(artist)
-        buffer = io.BytesIO()
-        picture = Image.fromarray(np.asarray(self._canvas.buffer_rgba())[..., :3])
-        # Level 1 takes a third of the default level's time, and costs a few kilobytes more.
-        picture.save(buffer, "png", compress_level=1)
-        return buffer.getvalue()
+        return Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB")
 
     def _image_tag(self) -> str:
         width, height = (round(100 * inch) for inch in self.plot.figure.get_size_inches())

@@ -15,8 +15,7 @@ from quant_tutorial.metrics import accuracy
 from quant_tutorial.plotting import describe_flips
 from quant_tutorial.plotting.digits import SHOWN, DigitRow
 from quant_tutorial.plotting.style import BLUE, ORANGE
-from quant_tutorial.scheme import IN_FLOAT
-from quant_tutorial.simulate import ModelParams, StagedRun
+from quant_tutorial.simulate import ModelParams, Simulator
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -32,17 +31,24 @@ class ComparisonExplorer(Explorer):
     all images, which takes a second or two; the results are kept.
 
     Args:
-        run: The simulated float model on the test images; other explorers may use the same object.
+        simulator: The float model, with its calibration.
+        images: The test images, shape (n, …).
         labels: The true digits of the images, shape (n,).
         bits: The initial bit width.
     """
 
-    def __init__(self, run: StagedRun, labels: NDArray[np.integer], bits: int = 2) -> None:
-        self._run, self._simulator = run, run.simulator
+    def __init__(
+        self,
+        simulator: Simulator,
+        images: NDArray[np.float32],
+        labels: NDArray[np.integer],
+        bits: int = 2,
+    ) -> None:
+        self._simulator, self._images = simulator, images
         self._labels = np.asarray(labels)
-        self._measured = _measured_on(run)
+        self._measured = _measured_on(simulator, images)
         self._drawn: tuple[int, str] | None = None
-        reference = accuracy(run.outputs(self._simulator.params(IN_FLOAT)), labels)
+        reference = accuracy(models.predict(simulator.model, images), labels)
         row = controls.integer("Bit width", bits, 2, 8)
         self.bits = row.slider
         self.layer = controls.choice("Weights of", list(self._simulator.weights), "conv2")
@@ -56,7 +62,7 @@ class ComparisonExplorer(Explorer):
             return self.draw()
         self._show_weights(bits, name, _trained_integers(bits))
         self.plot.show_accuracies(None)
-        self.plot.show_flips(self._run.images[:0], [], None)
+        self.plot.show_flips(self._images[:0], [], None)
         self.redraw_background()
         return f"{bits} bits: measuring …"
 
@@ -74,23 +80,22 @@ class ComparisonExplorer(Explorer):
         differ = np.flatnonzero(rounded != trained)
         shown = differ[np.linspace(0, len(differ) - 1, min(len(differ), SHOWN)).astype(int)]
         told = [(int(self._labels[i]), int(rounded[i]), int(trained[i])) for i in shown]
-        self.plot.show_flips(self._run.images[shown], told, len(differ))
+        self.plot.show_flips(self._images[shown], told, len(differ))
         self.redraw_background()
         self._drawn = bits, name
         zeros = [float(np.mean(q == 0)) for q in (before, after)]
         return (
-            f"{bits} bits for weights and activations: {shares[0]:.1%} of {self._run.count:,} "
+            f"{bits} bits for weights and activations: {shares[0]:.1%} of {len(self._images):,} "
             f"images right when rounded after training, {shares[1]:.1%} when trained with "
             f"rounding. {describe_flips(rounded, trained)} Of the weights of {name}, "
             f"{zeros[0]:.0%} are 0 when rounded and {zeros[1]:.0%} when trained."
         )
 
     def _measure(self, bits: int) -> _Measured:
-        rounded = self._run.outputs(self._params(bits)).argmax(axis=1)
-        # Its predictions are kept, but not the model itself.
-        model = qat.load_trained(f"W{bits}A{bits}")
-        trained = models.predict(model, self._run.images).argmax(axis=1)
-        return _Measured(rounded, trained)
+        # Their predictions are kept, but not the models themselves. A `StagedRun` would be faster,
+        # but would keep 160 MB for seven measurements.
+        pair = self._simulator.simulated(self._params(bits)), qat.load_trained(f"W{bits}A{bits}")
+        return _Measured(*(models.predict(m, self._images).argmax(axis=1) for m in pair))
 
     def _params(self, bits: int) -> ModelParams:
         return self._simulator.params(qat.named_scheme(bits, bits))
@@ -111,16 +116,16 @@ class _Measured(NamedTuple):
     trained: NDArray[np.integer]
 
 
-# By the run that they were measured on: an explorer that is made again need not measure again.
-_MEASURED: WeakKeyDictionary[StagedRun, tuple[Any, dict[int, _Measured]]] = WeakKeyDictionary()
+# By the simulator: an explorer that is made again for the same images need not measure again.
+_MEASURED: WeakKeyDictionary[Simulator, tuple[Any, dict[int, _Measured]]] = WeakKeyDictionary()
 
 
-def _measured_on(run: StagedRun) -> dict[int, _Measured]:
-    """Return what was measured on the images that a run has now, by bit width."""
-    images, found = _MEASURED.get(run, (None, {}))
-    if images is not run.images:
+def _measured_on(simulator: Simulator, images: NDArray[np.float32]) -> dict[int, _Measured]:
+    """Return what was measured on these images, by bit width."""
+    measured_on, found = _MEASURED.get(simulator, (None, {}))
+    if measured_on is not images:
         found = {}
-        _MEASURED[run] = run.images, found
+        _MEASURED[simulator] = images, found
     return found
 
 
@@ -156,7 +161,7 @@ class ComparisonFigure:
         self._histogram = self.figure.add_axes((0.5, 0.42, 0.485, 0.5))
         self._histogram.spines[["right", "top"]].set_visible(False)
         boxes = [(0.02 + 0.0805 * place, 0.01, 0.075, 0.16) for place in range(SHOWN)]
-        self._row = DigitRow(self.figure, boxes, (0.02, 0.255))
+        self._row = DigitRow(self.figure, boxes, (0.02, 0.26))
         self.moving: list[Artist] = []  # none: everything is redrawn at each change
 
     def show_weights(

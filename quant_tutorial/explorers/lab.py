@@ -251,6 +251,7 @@ class QuantizationLab(Explorer):
             self._status.value = ""
         low, high = accuracy_interval(round(reading.accuracy * count), count)
         self.plot.update(reading.accuracy, reading.weight_bytes, (low, high), count)
+        self.plot.changes.fade()
         self._show_layers(setting, reading)
         self._show_plan(setting)
         self._drawn = self._look_at_drawing(setting)
@@ -318,7 +319,8 @@ class QuantizationLab(Explorer):
 
     def _redraw(self) -> str:
         if not self._measured:  # the last result was an error: try again
-            return self.estimate()
+            self.estimate()
+            return self.draw()
         self._drawn = self._look_at_drawing(self.setting)
         return f"{self._measured} {self._drawn}"
 

@@ -104,8 +104,8 @@ class LabFigure:
     def _make_changes(self, ax: Axes) -> None:
         self._text(540, 8, "Change of the confusion matrix", fontsize=10)
         boxes = [self._box(14 + 87 * place, 379, 68, 68) for place in range(SHOWN)]
-        place = (14 / _WIDTH, 1 - 344 / _HEIGHT)
-        row = DigitRow(self.figure, boxes, place, fontsize=9, va="top")
+        place = (14 / _WIDTH, 1 - 350 / _HEIGHT)
+        row = DigitRow(self.figure, boxes, place, fontsize=9)
         self.changes = AnswerChanges(ax, row)
         ax.tick_params(labelsize=8)
         ax.xaxis.label.set_fontsize(8)

@@ -63,8 +63,10 @@ class PostTrainingExplorer(Explorer):
         count = min(_SAMPLE, self._run.count)
         labels = self._labels[self._run.sample(count)]
         right = accuracy(self._run.outputs(params, count), labels)
+        self._run.begin(params)  # while the estimate is drawn and sent
         low, high = accuracy_interval(round(right * count), count)
         self.plot.update(right, self._simulator.weight_bytes(params), (low, high), count)
+        self.plot.changes.fade()
         return f"{self._said()} {low:.1%} to {high:.1%} right, estimated on {count:,} images."
 
     def draw(self) -> str:
@@ -114,7 +116,7 @@ class PostTrainingFigure:
         matrix = self.figure.add_subplot(right)
         matrix.set_title("Change of the confusion matrix", loc="left", fontsize=10)
         boxes = [(0.02 + 0.0805 * place, 0.01, 0.075, 0.125) for place in range(SHOWN)]
-        self.changes = AnswerChanges(matrix, DigitRow(self.figure, boxes, (0.02, 0.185)))
+        self.changes = AnswerChanges(matrix, DigitRow(self.figure, boxes, (0.02, 0.19)))
         self.moving = [
             *(self._bar, self._spread, self._figures, self._size_bar, self._size_figures),
             *self.changes.moving,

@@ -13,8 +13,8 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import Any
 
@@ -46,7 +46,7 @@ class StagedRun:
         simulator: The model.
         images: The images, in the order in which they were given.
         count: How many images there are.
-        lock: Held by each method while it computes; a thread may take it again.
+        lock: Held by each method while it waits for results; a thread may take it again.
 
     Args:
         simulator: The model.
@@ -82,6 +82,11 @@ class StagedRun:
         self._version = lru_cache(_KEPT)(lambda key: next(numbers))
         # The version of each node's values that each batch holds; 0 means none.
         self._held = {node.name: np.zeros(batches, np.int64) for node in rest}
+        # The current computation: the batches that are left, a task for each thread, and the rows
+        # and versions that they compute.
+        self._left: Iterator[int] = iter(())
+        self._tasks: list[Future[None]] = []
+        self._current: tuple[int, dict[str, int]] = 0, {}
         self.set_images(images)
 
     def set_images(self, images: NDArray[np.float32]) -> None:
@@ -94,6 +99,7 @@ class StagedRun:
         if len(images) != self.count:
             raise ValueError(f"images must be {self.count}, as before, got {len(images)}.")
         with self.lock:
+            self._stop()
             self.images = images
             self._raw[self.simulator.nodes[0].name][: self.count] = images[self._order]
             for held in self._held.values():
@@ -123,42 +129,72 @@ class StagedRun:
             outputs = np.array(rounded(self._raw[last.name][:rows], *values))
         return self._in_order(outputs) if images is None else outputs
 
+    def begin(self, params: ModelParams) -> None:
+        """Start to compute the outputs for all images, and return at once.
+
+        `outputs` with the same parameters then waits only for the rest. With others, or after
+        `set_images`, the computation is abandoned.
+        """
+        with self.lock:
+            self._start(params, self.count)
+
     def values(self, name: str, images: int | None = None) -> NDArray[np.float32]:
         """Return the values of a node before they are rounded, as computed last.
 
         They have the shape (images, …), for all images or for a `sample` of them. Where pooling
         follows a node, they are pooled. After `outputs(params, images=n)` only those of that sample
-        are up to date.
+        are up to date; after `begin`, none is before `outputs`.
 
         Raises:
             ValueError: for a name that no node has, or a number of images outside 1 to all.
         """
         raw = self._raw[checked_choice("name", name, self._raw)]
         with self.lock:
+            self._stop()
             if images is not None:
                 return raw[: len(self.sample(images))].copy()
             return self._in_order(raw[: self.count])
 
     def close(self) -> None:
         """Stop the threads; the object cannot be used afterwards."""
-        self._pool.shutdown()
+        with self.lock:
+            self._stop()
+            self._pool.shutdown()
 
     def _update(self, params: ModelParams, rows: int) -> None:
         """Compute the values of the first rows anew where the parameters change them."""
-        versions = self._wanted(params)
-        batches = -(-rows // BATCH)
-        stale = [n for n, v in versions.items() if np.any(self._held[n][:batches] != v)]
-        shares = np.array_split(np.arange(batches), len(self._workers))
-        for stages in self._workers:
-            for name in stale:
-                stages[name].set(params)
-        tasks = [
-            self._pool.submit(self._compute, stages, stale, versions, share)
-            for stages, share in zip(self._workers, shares, strict=True)
-        ]
-        wait(tasks)  # for all, so that none is still running when one has failed
+        self._start(params, rows)
+        try:
+            wait(self._tasks)  # for all, so that none is still running when one has failed
+        except BaseException:  # the reader interrupts the cell
+            self._stop()
+            raise
+        tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.result()
+
+    def _start(self, params: ModelParams, rows: int) -> None:
+        """Let the threads compute what `_update` waits for, unless they already do."""
+        versions = self._wanted(params)
+        if self._tasks and rows <= self._current[0] and versions == self._current[1]:
+            return
+        self._stop()
+        batches = -(-rows // BATCH)
+        stale = [n for n, v in versions.items() if np.any(self._held[n][:batches] != v)]
+        # Each thread takes the next batch when it is ready: fixed shares would wait for the thread
+        # whose core has other work.
+        self._left, self._current = iter(range(batches)), (rows, versions)
+        self._tasks = [
+            self._pool.submit(self._compute, stages, stale, params, versions, self._left)
+            for stages in self._workers
+        ]
+
+    def _stop(self) -> None:
+        """Take the batches that are left from the threads, and wait until none is at work."""
+        for _ in self._left:
+            pass
+        wait(self._tasks)
+        self._tasks = []
 
     def _in_order(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the rows in the order in which the images were given."""
@@ -180,9 +216,12 @@ class StagedRun:
         self,
         stages: dict[str, _Stage],
         names: Sequence[str],
+        params: ModelParams,
         versions: dict[str, int],
-        batches: NDArray[np.integer],
+        batches: Iterator[int],
     ) -> None:
+        for name in names:
+            stages[name].set(params)
         for batch in batches:
             rows = slice(batch * BATCH, (batch + 1) * BATCH)
             for name in names:

@@ -1,4 +1,4 @@
-"""Kernel time from a moved slider to the new picture: `make benchmark`."""
+"""Kernel time from a moved slider to the new picture."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from quant_tutorial.explorers.granularity import GranularityExplorer
 import keras
 import numpy as np
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
+from measuring import Report, in_turn
 
 # Up and down again, so that each of 50 moves is to another place.
 WIDTHS = [*range(2, 17), *range(15, 2, -1)]
@@ -36,32 +36,37 @@ def statistics(folded: keras.Model) -> dict[str, Statistics]:
     return seen
 
 
-def measure(benchmark: BenchmarkFixture, states: Iterable, move: Callable[[object], None]) -> None:
-    """Time 50 moves through the states, beginning again at the end."""
+def moving(states: Iterable, move: Callable[[object], None]) -> float:
+    """Move through the states, beginning again at the end; return the median in milliseconds."""
     states = itertools.cycle(states)
-    benchmark.pedantic(move, setup=lambda: ((next(states),), {}), rounds=50, iterations=1)
+    (seconds,) = in_turn(lambda: move(next(states)), rounds=50)
+    return 1000 * seconds
 
 
-def test_affine(benchmark: BenchmarkFixture) -> None:
+def test_affine(report: Report) -> None:
     explorer = AffineExplorer()
-    measure(benchmark, WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
+    time = moving(WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
     assert explorer.text.startswith(f"{explorer.bits.value} bits")
+    report("explorer of 02 in the kernel, moving the bits", time, "ms")
 
 
-def test_calibration_bits(benchmark: BenchmarkFixture, statistics: dict[str, Statistics]) -> None:
+def test_calibration_bits(statistics: dict[str, Statistics], report: Report) -> None:
     explorer = RangeExplorer(statistics, "relu2")
-    measure(benchmark, WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
+    time = moving(WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
     assert f" at {explorer.bits.value} bits" in explorer.text
+    report("explorer of 03 in the kernel, moving the bits", time, "ms")
 
 
-def test_calibration_range(benchmark: BenchmarkFixture, statistics: dict[str, Statistics]) -> None:
+def test_calibration_range(statistics: dict[str, Statistics], report: Report) -> None:
     explorer = RangeExplorer(statistics, "relu2")
     ends = [(0, end) for end in np.random.default_rng(0).permutation(np.arange(1, 101)).tolist()]
-    measure(benchmark, ends, lambda pair: setattr(explorer.percent, "value", pair))
+    time = moving(ends, lambda pair: setattr(explorer.percent, "value", pair))
     assert "mean squared error" in explorer.text
+    report("explorer of 03 in the kernel, moving the range", time, "ms")
 
 
-def test_granularity(benchmark: BenchmarkFixture, folded: keras.Model) -> None:
+def test_granularity(folded: keras.Model, report: Report) -> None:
     explorer = GranularityExplorer(models.weights(folded), {}, "conv3")
-    measure(benchmark, WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
+    time = moving(WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
     assert f" at {explorer.bits.value} bits" in explorer.text
+    report("explorer of 04 in the kernel, moving the bits", time, "ms")

@@ -8,21 +8,20 @@ import os
 import resource
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 from quant_tutorial import mnist, models, quiet
 from quant_tutorial.metrics import accuracy
 from quant_tutorial.scheme import QuantScheme, TensorScheme
 from quant_tutorial.simulate import Simulator, StagedRun
+from quant_tutorial.tflite.interpreter import make_interpreter
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
-from pytest_benchmark.fixture import BenchmarkFixture
+from measuring import Report, in_turn
 
-ROUNDS, BATCH, THREADS = 30, 50, os.cpu_count() or 1
+BATCH, THREADS = 50, os.cpu_count() or 1
 WIDTHS = itertools.cycle([*range(2, 17), *range(15, 2, -1)])
 DATA = mnist.load()
 X, Y = mnist.to_float(DATA.x_test), DATA.y_test
@@ -39,15 +38,19 @@ def run(simulator: Simulator) -> StagedRun:
     return StagedRun(simulator, X)
 
 
-def in_batches(content: bytes) -> Callable[[], np.ndarray]:
-    """Give a function that runs a float `.tflite` file on all images, 50 at a time."""
-    with quiet.native_output():
-        interpreter = Interpreter(model_content=content, num_threads=THREADS)
-        interpreter.allocate_tensors()
+@pytest.fixture(scope="module")
+def litert() -> Callable[[], np.ndarray]:
+    """The float model in LiteRT, on the same images and threads, in batches that suit it."""
+    return in_batches(converted(full_integer=False), X)
+
+
+def in_batches(content: bytes, images: np.ndarray) -> Callable[[], np.ndarray]:
+    """Return a function that runs a `.tflite` file on all images, 50 at a time."""
+    interpreter = make_interpreter(content, threads=THREADS)
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
 
-    def predict(images: np.ndarray = X) -> np.ndarray:
+    def predict() -> np.ndarray:
         outputs = []
         for start in range(0, len(images), BATCH):
             interpreter.set_tensor(source, images[start : start + BATCH])
@@ -74,55 +77,58 @@ def converted(full_integer: bool) -> bytes:
         return converter.convert()
 
 
-def test_litert_float32(benchmark: BenchmarkFixture) -> None:
-    predict = in_batches(converted(full_integer=False))
-    benchmark.pedantic(predict, rounds=ROUNDS, warmup_rounds=2)
-    assert accuracy(predict(), Y) > 0.99
-
-
-def test_litert_int8(benchmark: BenchmarkFixture) -> None:
-    predict = in_batches(converted(full_integer=True))
-    images = np.clip(np.round(X * 255) - 128, -128, 127).astype(np.int8)
-    benchmark.pedantic(predict, args=(images,), rounds=ROUNDS, warmup_rounds=2)
-    assert accuracy(predict(images), Y) > 0.99
-
-
-def test_keras_evaluate(benchmark: BenchmarkFixture) -> None:
-    model = models.load_baseline()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(loss=loss, metrics=["accuracy"])
-    measure = lambda: model.evaluate(X, Y, batch_size=500, verbose=0)  # noqa: E731
-    benchmark.pedantic(measure, rounds=8, warmup_rounds=1)
-    assert measure()[1] > 0.99
-
-
 def weights(bits: int) -> TensorScheme:
     return TensorScheme(bits, symmetric=True, granularity="channel-wise")
 
 
 MOVES: dict[str, Callable[[int], QuantScheme]] = {
-    "weight_bits": lambda bits: QuantScheme(weights(bits)),
-    "activation_bits": lambda bits: QuantScheme(activations=TensorScheme(bits)),
-    "input_bits": lambda bits: QuantScheme(input=TensorScheme(bits)),
-    "all_bits": lambda bits: QuantScheme(weights(bits), TensorScheme(bits), TensorScheme(bits)),
+    "weights": lambda bits: QuantScheme(weights(bits)),
+    "activations": lambda bits: QuantScheme(activations=TensorScheme(bits)),
+    "input": lambda bits: QuantScheme(input=TensorScheme(bits)),
+    "all three": lambda bits: QuantScheme(weights(bits), TensorScheme(bits), TensorScheme(bits)),
 }
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_move(benchmark: BenchmarkFixture, simulator: Any, run: StagedRun, move: str) -> None:
-    def measure(bits: int) -> float:
-        return accuracy(run.outputs(simulator.params(MOVES[move](bits))), Y)
+def test_move(
+    simulator: Simulator,
+    run: StagedRun,
+    litert: Callable[[], np.ndarray],
+    move: str,
+    report: Report,
+) -> None:
+    def measure(bits: int | None = None) -> float:
+        params = simulator.params(MOVES[move](next(WIDTHS) if bits is None else bits))
+        return accuracy(run.outputs(params), Y)
 
-    benchmark.pedantic(measure, setup=lambda: ((next(WIDTHS),), {}), rounds=ROUNDS, warmup_rounds=2)
+    ours, theirs = in_turn(measure, litert)
     assert measure(8) > 0.99
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    benchmark.extra_info["peak memory of the whole process, MB"] = round(peak)
+    assert accuracy(litert(), Y) > 0.99
+    what = f"10,000 images after a move of the bits of {move}, to LiteRT float32"
+    report(what, ours / theirs, "×", 1.3)
 
 
-def test_estimate(benchmark: BenchmarkFixture, simulator: Any, run: StagedRun) -> None:
-    def measure(bits: int) -> float:
-        params = simulator.params(MOVES["all_bits"](bits))
+def test_estimate(simulator: Simulator, run: StagedRun, report: Report) -> None:
+    def measure() -> float:
+        params = simulator.params(MOVES["all three"](next(WIDTHS)))
         return accuracy(run.outputs(params, 1000), Y[run.sample(1000)])
 
-    benchmark.pedantic(measure, setup=lambda: ((next(WIDTHS),), {}), rounds=ROUNDS, warmup_rounds=2)
-    assert measure(8) > 0.99
+    (seconds,) = in_turn(measure)
+    report("first estimate, on 1,000 images", 1000 * seconds, "ms", 25)
+
+
+def test_the_others(litert: Callable[[], np.ndarray], report: Report) -> None:
+    model = models.load_baseline()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, metrics=["accuracy"])
+    images = np.clip(np.round(X * 255) - 128, -128, 127).astype(np.int8)
+    int8 = in_batches(converted(full_integer=True), images)
+    evaluate = lambda: model.evaluate(X, Y, batch_size=500, verbose=0)  # noqa: E731
+    assert accuracy(int8(), Y) > 0.99
+    assert evaluate()[1] > 0.99
+    float32, integers, in_keras = in_turn(litert, int8, evaluate, rounds=8)
+    report("10,000 images: LiteRT float32", 1000 * float32, "ms")
+    report("LiteRT int8, to float32", integers / float32, "×")
+    report("Keras evaluate, to LiteRT float32", in_keras / float32, "×")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    report("peak memory of this process", peak, "MB")

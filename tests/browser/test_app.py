@@ -5,12 +5,12 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from lesson_run import running
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, expect
 
 ROOT = Path(__file__).parents[2]
@@ -18,9 +18,7 @@ STARTING, ANSWER = 240_000, 30_000  # milliseconds: until the app stands, until 
 
 
 @pytest.fixture(scope="module")
-def server(
-    chromium: str, running: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path]]:
+def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The app on a copy of the notebook: its address and its folder."""
     folder = tmp_path_factory.mktemp("app")
     notebook = shutil.copy(ROOT / "notebooks" / "10_quantization_lab.ipynb", folder)

@@ -1,4 +1,4 @@
-// What the tests ask of JupyterLab's page; test_explorers.py loads it into every page as `quant`.
+// What the tests ask of JupyterLab's page; lesson_page.py loads it into every page as `quant`.
 window.quant = {
   panel: null, // the notebook
   unanswered: new Set(), // messages from controls that the kernel is at work on
@@ -39,8 +39,6 @@ window.quant = {
   cells: () => quant.panel.content.widgets.map((cell) => cell.model.toJSON()),
 
   scrollTo: (index) => quant.panel.content.scrollToItem(index, "start"),
-
-  shutDown: () => quant.panel.sessionContext.shutdown(),
 
   // Waits until all that the controls have sent is answered, and for three frames they have sent
   // nothing more: one that is moved again before the answer keeps its newest value back until then.
