@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from lesson_run import NOTEBOOKS, JupyterLab
 from nbval.plugin import IPyNbCell, IPyNbFile
+from playwright.sync_api import Browser, sync_playwright
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -142,6 +143,17 @@ def chromium() -> str:
             pytest.fail(f"{missing}; in CI it has to be there", pytrace=False)
         pytest.skip(missing)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """The browser, for one module: while Playwright runs, other tests can start no asyncio loop."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium)
+        try:
+            yield started
+        finally:
+            started.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quant_tutorial.web.frames import is_explorer
+
 import pytest
 from lesson_run import NOTEBOOKS, JupyterLab
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 from playwright.sync_api import TimeoutError as Late
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # Seconds until a result that has not come counts as missing; until a notebook is open; for Run All.
 PATIENCE, OPENING, RUNNING = 20, 120, 900
+VIEW = {"width": 1500, "height": 1100}
 # What the page runs in place of a cell that nbval has executed and that takes a minute.
 INSTEAD = {"train-code": "view = display(live, display_id=True)\nview.update(live)"}
 # How many steps a key moves a slider; the page keys' five are noUiSlider's.
@@ -162,15 +165,15 @@ class Lesson:
 
 
 @contextlib.contextmanager
-def opened(path: str, browser: BrowserContext, jupyterlab: JupyterLab) -> Iterator[Lesson]:
+def opened(path: str, browser: Browser, jupyterlab: JupyterLab) -> Iterator[Lesson]:
     """Open a notebook, run what has to be run for its explorers, and end its kernel afterwards."""
-    page = browser.new_page()
+    page = browser.new_page(viewport=VIEW)
     page.add_init_script(path=Path(__file__).with_name("lesson_page.js"))
     notebook = json.loads((NOTEBOOKS / path).read_text(encoding="utf-8"))
     ran = [n for n, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
     executed = jupyterlab.executed(path, len(ran))  # by nbval, in the kernel that the page finds
     if executed:
-        ran = [n for n in ran if shows_explorer(notebook["cells"][n])]
+        ran = [n for n in ran if any(map(is_explorer, notebook["cells"][n]["outputs"]))]
         for number in ran:
             cell = notebook["cells"][number]
             cell["source"] = INSTEAD.get(cell["id"], cell["source"])
@@ -207,11 +210,3 @@ def opened(path: str, browser: BrowserContext, jupyterlab: JupyterLab) -> Iterat
     finally:
         page.close()
         jupyterlab.end_kernel(path)
-
-
-def shows_explorer(cell: dict[str, Any]) -> bool:
-    """Tell whether a committed cell shows an explorer: a picture whose text is not matplotlib's."""
-    data = [output.get("data", {}) for output in cell.get("outputs", [])]
-    return any(
-        "image/png" in d and not "".join(d["text/plain"]).startswith("<Figure") for d in data
-    )

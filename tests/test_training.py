@@ -18,9 +18,9 @@ def test_training_learns_and_repeats_itself(data: mnist.Mnist, x_test: np.ndarra
         model = training.train_baseline(images, labels, epochs=epochs, verbose=0)
         return models.predict(model, x_test[:2000]).argmax(axis=1)
 
-    assert metrics.accuracy(trained(6), data.y_test[:2000]) > 0.85
+    assert metrics.accuracy(trained(6), data.y_test[:2000]) > 0.9
     # Threads may add up floats in another order; `make baseline` forbids that, at some cost.
-    assert metrics.agreement(trained(1), trained(1)) > 0.98
+    assert metrics.agreement(trained(1), trained(1)) > 0.99
 
 
 def test_moved_images_stay_digits(data: mnist.Mnist) -> None:

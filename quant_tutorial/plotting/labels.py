@@ -20,7 +20,7 @@ _POINTS = 100  # the font size at which the glyphs are taken
 class Labels(PathCollection):
     """Texts at fixed places, with the middle of a line of capitals on each place.
 
-    Matplotlib takes half a millisecond for each `Text`, and a hundredth of that for each of these,
+    Matplotlib takes half a millisecond for each `Text`, and a fortieth of that for each of these,
     which are drawn together as paths.
 
     Args:

@@ -2,13 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Iterator
 
 import pytest
 from lesson_page import Explorer, opened
 from lesson_run import JupyterLab
 from measuring import Report
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import Browser
 
 # Milliseconds by lesson; in 05, where an estimate comes first, to the accuracy on all images.
 PROMISED = {
@@ -20,17 +19,9 @@ PROMISED = {
 PRESSES, ROUNDS = 24, 3
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium)
-        yield started.new_context(viewport={"width": 1500, "height": 1100})
-        started.close()
-
-
 @pytest.mark.parametrize("name", PROMISED)
 def test_the_read_out_follows_a_key_press(
-    name: str, browser: BrowserContext, jupyterlab: JupyterLab, report: Report
+    name: str, browser: Browser, jupyterlab: JupyterLab, report: Report
 ) -> None:
     with opened(f"{name}.ipynb", browser, jupyterlab) as lesson:
         for explorer in lesson.explorers:

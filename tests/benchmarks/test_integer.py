@@ -1,7 +1,6 @@
 """Integer-only inference of all 10,000 test images, beside LiteRT's reference kernels."""
 
-from quant_tutorial import integer, mnist, models
-from quant_tutorial.tflite.interpreter import make_interpreter
+from quant_tutorial import integer, mnist, models, tflite
 
 import numpy as np
 from measuring import Report, in_turn
@@ -11,17 +10,9 @@ def test_10_000_images(report: Report) -> None:
     content = models.load_int8_baseline()
     images = (mnist.load().x_test.astype(np.int16) - 128).astype(np.int8)[..., np.newaxis]
     model = integer.load(content)
-    interpreter = make_interpreter(content, kernels="reference")
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def reference() -> np.ndarray:
-        """Run LiteRT's reference kernels, one image at a time, as the file asks."""
-        logits = []
-        for image in images:
-            interpreter.set_tensor(source["index"], image[np.newaxis])
-            interpreter.invoke()
-            logits.append(interpreter.get_tensor(target["index"])[0])
-        return np.array(logits)
+        return tflite.run(content, images, "reference")
 
     np.testing.assert_array_equal(integer.run(model, images), reference())
     ours, theirs = in_turn(lambda: integer.run(model, images), reference, rounds=3)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from lesson_page import VIEW
 from lesson_run import running
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 
 ROOT = Path(__file__).parents[2]
 STARTING, ANSWER = 240_000, 30_000  # milliseconds: until the app stands, until a result has come
@@ -40,8 +41,8 @@ def wrong() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def page(server: tuple[str, Path], browser: BrowserContext, wrong: list[str]) -> Iterator[Page]:
-    page, (address, folder) = browser.new_page(), server
+def page(server: tuple[str, Path], browser: Browser, wrong: list[str]) -> Iterator[Page]:
+    page, (address, folder) = browser.new_page(viewport=VIEW), server
 
     def console(message: ConsoleMessage) -> None:
         if message.type == "error":

@@ -10,6 +10,8 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 
+from quant_tutorial.web.frames import explorer_cells
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lesson_page import (
@@ -24,18 +26,17 @@ from lesson_page import (
     Lesson,
     Slider,
     opened,
-    shows_explorer,
     within,
 )
 from lesson_run import NOTEBOOKS, JupyterLab
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import Browser
 
 MOST = 5  # options of a menu are tried here; what each does, tests without a browser see
 
 
 @pytest.fixture(scope="module", params=WITH_EXPLORER, ids=lambda path: path.removesuffix(".ipynb"))
 def lesson(
-    request: pytest.FixtureRequest, browser: BrowserContext, jupyterlab: JupyterLab
+    request: pytest.FixtureRequest, browser: Browser, jupyterlab: JupyterLab
 ) -> Iterator[Lesson]:
     with opened(request.param, browser, jupyterlab) as lesson:
         yield lesson
@@ -65,7 +66,7 @@ def test_its_run_shows_the_explorers_and_no_error(lesson: Lesson) -> None:
             assert output.get("name") != "stderr", f"{cell['id']}: {output['text']}"
     counts = [lesson.cells[number]["execution_count"] for number in lesson.ran]
     assert counts == list(range(1, len(counts) + 1))
-    assert len(lesson.explorers) == sum(shows_explorer(cell) for cell in lesson.cells)
+    assert len(lesson.explorers) == len(explorer_cells({"cells": lesson.cells}))
     for explorer in lesson.explorers:
         assert explorer.shown().text
         explorer.photograph("start")
