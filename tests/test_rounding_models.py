@@ -4,10 +4,11 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from quant_tutorial import metrics, models, rounding
+from quant_tutorial import metrics, mnist, models, rounding
 from quant_tutorial.affine import quantize
-from quant_tutorial.rounding import shipped
+from quant_tutorial.rounding import results, shipped
 from quant_tutorial.rounding.walk import Choice, Task, round_layers
 from quant_tutorial.scheme import (
     CALIBRATORS,
