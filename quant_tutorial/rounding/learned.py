@@ -41,7 +41,7 @@ def adaround(
     steps: int = 1500,
     seed: int = 0,
     rows: int = 60_000,
-    scales: str = "nearest",
+    scales: str = "gptq",
     learn_bias: bool = True,
     progress: bool = False,
 ) -> Rounded:
@@ -58,7 +58,8 @@ def adaround(
         steps: How many steps Adam makes for each layer.
         seed: The random seed.
         rows: How many rows of a layer's inputs are used at most, drawn at random.
-        scales: Where the scales of the weights come from, as in `gptq`.
+        scales: Where the scales of the weights come from, as in `gptq`. At 2 bits those of "gptq"
+            are best; the paper takes those of least squared error of the weights.
         learn_bias: Whether the biases are learned as well, which the paper does not do.
         progress: Whether to show a progress bar.
 
