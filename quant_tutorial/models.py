@@ -91,13 +91,13 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
 def load_colour_digits(path: Path = COLOUR_WEIGHTS, *, spread: bool = True) -> keras.Model:
     """Load the trained colour model that ships with the course (lesson 11).
 
-    As it was trained, the model loses nothing at int8, with one scale for each tensor, either. So
-    that the course has a network that does, this function spreads the ranges of its channels, as
-    they are spread in larger MobileNets without any help (Nagel et al., "Data-Free Quantization",
-    ICCV 2019, section 3.1). Each channel before a ReLU is multiplied by a power of two from 1/4 to
-    4, drawn at random from a fixed seed, and the next layer's weights for this channel are divided
-    by it. Since ReLU(c·x) = c·ReLU(x) for c > 0, and powers of two cause no rounding, every output
-    keeps all its bits.
+    As it was trained, the model loses next to nothing at int8 with one scale for each tensor:
+    98.39% instead of 98.44% of the test images are right. This function makes it fail: 69% are
+    right then. It spreads the ranges of the channels, as they are spread in MobileNetV2 without any
+    help (Nagel et al., "Data-Free Quantization", ICCV 2019, section 3.1). Each channel before a
+    ReLU is multiplied by a power of two from 1/4 to 4, drawn at random from a fixed seed, and the
+    next layer's weights for this channel are divided by it. Since ReLU(c·x) = c·ReLU(x) for c > 0,
+    and powers of two cause no rounding, every output keeps all its bits.
 
     Args:
         path: The file of the weights, which holds them as they were trained.

@@ -39,7 +39,7 @@ def test_moved_images_stay_digits(data: mnist.Mnist) -> None:
 
 def test_the_colour_model_repeats_itself(data: mnist.Mnist) -> None:
     def trained() -> np.ndarray:
-        digits, labels = data.x_train[:1280], data.y_train[:1280]
+        digits, labels = data.x_train[:256], data.y_train[:256]
         model = training.train_colour_digits(digits, labels, epochs=1, verbose=0)
         return models.weights(model)["pointwise4"]
 
