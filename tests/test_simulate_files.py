@@ -94,11 +94,17 @@ class TestFullInteger:
     ) -> None:
         images, labels = x_test[:IMAGES], data.y_test[:IMAGES]
         simulated = models.predict(simulate.with_params(*chosen[name]), images)
+        step = chosen[name][1].activations["logits"].scale
+        first, second = np.sort(simulated, axis=1)[:, :-3:-1].T
         for content in made[name]:
             found = tflite.evaluate(content, images, labels)
-            # At most 4 images of 2,000 have another answer, and 3 another judgement.
-            assert metrics.agreement(simulated.argmax(axis=1), found.predictions) >= 0.998
-            assert abs(metrics.accuracy(simulated, labels) - found.accuracy) <= 0.0015
+            assert np.abs(found.outputs - simulated).max() <= 2.001 * step
+            differs = simulated.argmax(axis=1) != found.predictions
+            assert np.all((first - second)[differs] <= 2.001 * step)
+            # 2 bits by the nearest level: 0.76 right, and 32 images have a tie at the top.
+            assert differs.sum() <= (16 if name == 2 else 2)
+            right = round(IMAGES * metrics.accuracy(simulated, labels))
+            assert abs(right - round(IMAGES * found.accuracy)) <= (3 if name == 2 else 1)
 
     @pytest.mark.parametrize(
         ("name", "types"),
