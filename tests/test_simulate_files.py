@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from quant_tutorial import flatbuffer, metrics, mnist, models, simulate, tflite
+from quant_tutorial import flatbuffer, integer, metrics, mnist, models, simulate, tflite
 from quant_tutorial.affine import QuantParams, quantize
 from quant_tutorial.scheme import LayerScheme, QuantScheme, TensorScheme
 from quant_tutorial.simulate import ModelParams, Simulator
@@ -140,6 +140,18 @@ class TestFullInteger:
     ) -> None:
         images = quantize(x_test[:200], tflite.input_output(made[name][0])[0].params)
         expected, given = (tflite.run_all(content, images, kernels) for content in made[name])
+        assert given.keys() == expected.keys()
+        for index, values in expected.items():
+            np.testing.assert_array_equal(given[index], values)
+
+    def test_the_course_computes_with_packed_weights(
+        self, made: Mapping, x_test: np.ndarray
+    ) -> None:
+        """Integer-only inference, which is independent of LiteRT's kernels."""
+        content = made["mixed"][1]
+        images = quantize(x_test[:100], tflite.input_output(content)[0].params)
+        expected = tflite.run_all(content, images, "reference")
+        given = integer.run_all(integer.load(content), images)
         assert given.keys() == expected.keys()
         for index, values in expected.items():
             np.testing.assert_array_equal(given[index], values)

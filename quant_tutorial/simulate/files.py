@@ -33,7 +33,7 @@ from quant_tutorial.simulate.simulator import ModelParams
 import numpy as np
 from numpy.typing import NDArray
 
-_PACKED_BITS = 4  # LiteRT's integer convolutions take int8 and int4 weights
+PACKED_BITS = 4  # LiteRT's integer convolutions take weights of 8 or 4 bits
 
 
 def int8_file(
@@ -79,7 +79,7 @@ def int8_file(
     content = _with_integers(tflite.convert(marked, "int8", io=io), model, params, 8)
     if not packed:
         return content
-    return _packed(content, {n for n, p in params.weights.items() if p.bits <= _PACKED_BITS})
+    return _packed(content, {n for n, p in params.weights.items() if p.bits <= PACKED_BITS})
 
 
 def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> bytes:
@@ -166,7 +166,7 @@ def _packed(model_bytes: bytes, layers: Set[str]) -> bytes:
         for tensor in op.inputs
         if tensor.kind == "weights"
     ]
-    return flatbuffer.with_packed(model_bytes, weights, _PACKED_BITS)
+    return flatbuffer.with_packed(model_bytes, weights, PACKED_BITS)
 
 
 class _FakeQuantOp(keras.layers.Layer):
