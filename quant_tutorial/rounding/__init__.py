@@ -5,6 +5,7 @@ need no labels, and the float weights stay as they are.
 """
 
 from quant_tutorial.rounding.equalization import equalize
+from quant_tutorial.rounding.files import int8_file, low_bit_file
 from quant_tutorial.rounding.learned import adaround, refine
 from quant_tutorial.rounding.quadratic import (
     flip_layer,
@@ -36,8 +37,10 @@ __all__ = [
     "gptq",
     "gptq_layer",
     "hessian",
+    "int8_file",
     "load",
     "load_results",
+    "low_bit_file",
     "nearest",
     "refine",
     "restore",
