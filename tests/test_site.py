@@ -26,7 +26,7 @@ BUILD = [sys.executable, "-m", "quant_tutorial.web.build"]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 NOTEBOOKS = [*LESSONS, *SOLUTIONS]
-TEACHING = ROOT / "notebooks" / "teaching.md"
+REFERENCE, TEACHING = (ROOT / "notebooks" / f"{name}.md" for name in ("reference", "teaching"))
 FRAMES = 3
 
 
@@ -146,7 +146,8 @@ class TestPages:
         listed = [(here.parent / a["href"].split("#")[0]).resolve() for a in links]
         # The entry of the page itself has no other address than "#".
         listed = [here if target == here.parent else target for target in listed]
-        pages = [page_of(site, other) for other in [*NOTEBOOKS, TEACHING]]
+        others = [*LESSONS, REFERENCE, *SOLUTIONS, TEACHING]
+        pages = [page_of(site, other) for other in others]
         assert listed == [site / "index.html", *pages]
 
     @every_notebook
@@ -385,7 +386,8 @@ class TestInTheBrowser:
     def test_no_page_is_wider_than_a_phone(self, site: Path, browser: Browser) -> None:
         context = browser.new_context(viewport={"width": 390, "height": 844})
         opened = context.new_page()
-        for path in [site / "index.html", *(page_of(site, p) for p in [*NOTEBOOKS, TEACHING])]:
+        pages = [page_of(site, path) for path in [*NOTEBOOKS, REFERENCE, TEACHING]]
+        for path in [site / "index.html", *pages]:
             opened.goto(path.as_uri())
             width = opened.evaluate("document.documentElement.scrollWidth")
             assert width <= 390, path.name
