@@ -3,7 +3,9 @@
 from typing import Any
 
 from quant_tutorial import checks, metrics, models
+from quant_tutorial.checks import lesson_01
 
+import keras
 import numpy as np
 import pytest
 
@@ -120,3 +122,10 @@ def test_wrong(capsys: pytest.CaptureFixture[str], exercise: str, answer: Any, h
     # No hint gives the answer away.
     given_away = {"01.1": ["0.9", "0.5"], "01.3": ["0.984", "digit 9"], "01.5": ["0.35"]}
     assert not any(number in told for number in given_away.get(exercise, []))
+
+
+def test_the_layers_are_the_models(baseline: keras.Model) -> None:
+    kernels = models.weights(baseline)
+    assert list(kernels) == ["conv1", "conv2", "conv3", "logits"]
+    assert [kernel.size for kernel in kernels.values()] == list(lesson_01._WEIGHTS)
+    assert lesson_01._MULTIPLY_ADDS.sum() == models.multiply_adds(baseline)

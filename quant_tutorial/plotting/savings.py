@@ -74,10 +74,13 @@ def describe_energy(
     parts: Mapping[str, Sequence[float]], kinds: Sequence[str] = ("float32", "int8")
 ) -> str:
     """Return a line for each pair of bars that `plot_energy` draws (lesson 01)."""
-    return "\n".join(
-        f"{name}: {one:.2f} µJ with {kinds[0]}, {other:.2f} µJ with {kinds[1]}, {one / other:.0f}×"
-        for name, (one, other) in parts.items()
-    )
+    lines = []
+    for name, (one, other) in parts.items():
+        less = f"{one / other:.0f}× less" if one > 1.05 * other else "no less"
+        lines.append(
+            f"{name}: {one:.2f} µJ with {kinds[0]}, {other:.2f} µJ with {kinds[1]}, {less}"
+        )
+    return "\n".join(lines)
 
 
 def _fit(bits: int) -> int:
