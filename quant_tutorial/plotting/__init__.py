@@ -3,7 +3,20 @@
 from quant_tutorial.plotting.answers import describe_changes, describe_flips, describe_points
 from quant_tutorial.plotting.digits import describe_digits, plot_digits
 from quant_tutorial.plotting.errors import describe_sqnr, plot_sqnr
-from quant_tutorial.plotting.quantities import describe_bits, describe_db, describe_percent
+from quant_tutorial.plotting.levels import (
+    describe_clipping,
+    describe_layouts,
+    describe_mapping,
+    plot_clipping,
+    plot_layouts,
+    plot_mapping,
+)
+from quant_tutorial.plotting.quantities import (
+    describe_bits,
+    describe_db,
+    describe_number,
+    describe_percent,
+)
 from quant_tutorial.plotting.tensors import describe_integers, plot_integer_histogram
 from quant_tutorial.plotting.training import (
     describe_rescue,
@@ -24,10 +37,14 @@ __all__ = [
     "describe_accuracy_by_bits",
     "describe_bits",
     "describe_changes",
+    "describe_clipping",
     "describe_db",
     "describe_digits",
     "describe_flips",
     "describe_integers",
+    "describe_layouts",
+    "describe_mapping",
+    "describe_number",
     "describe_percent",
     "describe_points",
     "describe_rescue",
@@ -36,8 +53,11 @@ __all__ = [
     "describe_straight_through",
     "describe_variants",
     "plot_accuracy_by_bits",
+    "plot_clipping",
     "plot_digits",
     "plot_integer_histogram",
+    "plot_layouts",
+    "plot_mapping",
     "plot_rescue",
     "plot_sizes",
     "plot_sqnr",
