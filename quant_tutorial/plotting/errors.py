@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from quant_tutorial.plotting.quantities import describe_number
 from quant_tutorial.plotting.style import BLUE, GREEN, PURPLE, VERMILION
 
 from matplotlib.axes import Axes
@@ -37,5 +38,8 @@ def describe_sqnr(
 ) -> str:
     """Return a sentence on what `plot_sqnr` draws (lesson 02)."""
     lists = {"Predicted": predicted, **{f"measured, {name}": v for name, v in measured.items()}}
-    parts = [f"{name}: {values[0]:.1f} to {values[-1]:.1f} dB" for name, values in lists.items()]
+    parts = []
+    for name, values in lists.items():
+        first, last = (describe_number(value, ".1f") for value in (values[0], values[-1]))
+        parts.append(f"{name}: {first} to {last} dB")
     return f"SQNR from {bits[0]} to {bits[-1]} bits. {'; '.join(parts)}."
