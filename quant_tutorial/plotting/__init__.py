@@ -11,7 +11,20 @@ from quant_tutorial.plotting.kinds import (
     plot_kinds,
     plot_moments,
 )
-from quant_tutorial.plotting.quantities import describe_bits, describe_db, describe_percent
+from quant_tutorial.plotting.levels import (
+    describe_clipping,
+    describe_layouts,
+    describe_mapping,
+    plot_clipping,
+    plot_layouts,
+    plot_mapping,
+)
+from quant_tutorial.plotting.quantities import (
+    describe_bits,
+    describe_db,
+    describe_number,
+    describe_percent,
+)
 from quant_tutorial.plotting.savings import (
     describe_energy,
     describe_register,
@@ -38,6 +51,7 @@ __all__ = [
     "describe_accuracy_by_bits",
     "describe_bits",
     "describe_changes",
+    "describe_clipping",
     "describe_course",
     "describe_db",
     "describe_digits",
@@ -46,7 +60,10 @@ __all__ = [
     "describe_flips",
     "describe_integers",
     "describe_kinds",
+    "describe_layouts",
+    "describe_mapping",
     "describe_moments",
+    "describe_number",
     "describe_percent",
     "describe_points",
     "describe_register",
@@ -56,12 +73,15 @@ __all__ = [
     "describe_straight_through",
     "describe_variants",
     "plot_accuracy_by_bits",
+    "plot_clipping",
     "plot_course",
     "plot_digits",
     "plot_dot_product",
     "plot_energy",
     "plot_integer_histogram",
     "plot_kinds",
+    "plot_layouts",
+    "plot_mapping",
     "plot_moments",
     "plot_register",
     "plot_rescue",
