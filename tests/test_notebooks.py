@@ -167,7 +167,8 @@ def test_a_lesson_has_its_parts(path: Path) -> None:
     assert "**Afterwards you can**" in text
     goals = text.split("**Afterwards you can**")[1].split("**Time:**")[0]
     assert 2 <= len(re.findall(r"^- ", goals, re.M)) <= 4
-    assert re.search(r"\*\*Time:\*\* \d+ minutes\. \*\*Before this:\*\*", text)
+    minutes = r"\d+ minutes( to read, \d+ for the exercises)?"
+    assert re.search(rf"\*\*Time:\*\* {minutes}\. \*\*Before this:\*\*", text)
     assert text.count("**Predict") == text.count("<details>") + (path.stem == "00_start_here")
     if path.stem == "00_start_here":
         return
