@@ -23,10 +23,10 @@ SOURCES = [source.split(" ### ")[0] for source in SOURCES]
 
 @functools.cache
 def prose(name: str) -> str:
-    """The text of a lesson in lower case, without marks of emphasis, on one line."""
+    """The text of a lesson in lower case, without emphasis and backticks, on one line."""
     cells = json.loads((NOTEBOOKS / name).read_text(encoding="utf-8"))["cells"]
     text = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return " ".join(re.sub(r"\*|</?em>", "", text).lower().split())
+    return " ".join(re.sub(r"[*`]|</?em>", "", text).lower().split())
 
 
 def words(term: str) -> list[str]:
