@@ -7,7 +7,7 @@ import itertools
 import re
 from typing import Any
 
-from quant_tutorial import integer, models, tflite
+from quant_tutorial import integer, models, plotting, tflite
 from quant_tutorial.affine import fake_quantize, params_from_range, quantize
 from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers import controls
@@ -67,7 +67,8 @@ class TestAffineExplorer:
             seen.add(picture(explorer).tobytes())
             params = params_from_range(0, 10, bits)
             assert f"{bits} bits: {2**bits} levels" in explorer.text
-            assert f"q = {int(quantize(7.8, params))} " in explorer.text
+            q = plotting.describe_number(int(quantize(7.8, params)))
+            assert f"is stored as q = {q} " in explorer.text
             assert f"x̂ = {float(fake_quantize(7.8, params)):.4f}" in explorer.text
         assert len(seen) == 15
 
@@ -105,7 +106,10 @@ class TestAffineExplorer:
                 picture(explorer)
             assert explorer.value_range.value == ends
             params = params_from_range(*ends, 4)
-            assert f"from {params.minimum:.4g} to {params.maximum:.4g}, scale" in explorer.text
+            low, high = (
+                plotting.describe_number(end, ".4g") for end in (params.minimum, params.maximum)
+            )
+            assert f"from {low} to {high}, scale" in explorer.text
 
     @pytest.mark.parametrize("bits", [2, 8, 16])
     @pytest.mark.parametrize("ends", [(0, 10), (0, 0), (LOW, HIGH), (-0.05, 0)])
@@ -145,6 +149,27 @@ class TestAffineExplorer:
         x, y = plot._stairs.get_data()
         inside = (x > 0.1) & (x < 9.9)
         np.testing.assert_allclose(np.abs(x - y)[inside], 10 / 6)  # corners: half a step off
+
+    def test_the_legend_has_the_colours_of_the_marks(self, explorer: AffineExplorer) -> None:
+        plot = explorer.plot
+        marks = {mark.get_label(): mark for mark in (plot._line_x, plot._line_x_hat)}
+        legend = plot._line_x.axes.get_legend()
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            mark = marks.pop(text.get_text())
+            assert handle.get_color() == mark.get_color()
+            assert handle.get_marker() == mark.get_marker()
+        assert not marks
+
+    def test_the_magnifier_writes_minus_as_the_axes_do(self, explorer: AffineExplorer) -> None:
+        explorer.value_range.value, explorer.x.value = (-6, 4), -3.7
+        shown = [
+            text.get_text()
+            for *_, above, below in explorer.plot._near
+            for text in (above, below)
+            if text.get_visible()
+        ]
+        assert "−5" in shown
+        assert not any("-" in text for text in shown)
 
     def test_a_page_without_kernel_shows_picture_and_sentence(
         self, explorer: AffineExplorer

@@ -1,6 +1,7 @@
 """Tables and sentences; the pictures of the explorers are tested in test_explorers.py."""
 
 from quant_tutorial import plotting
+from quant_tutorial.affine import params_from_range
 from quant_tutorial.explorers.post_training import PostTrainingFigure
 from quant_tutorial.table import Table
 
@@ -36,14 +37,71 @@ def test_digits() -> None:
 
 
 def test_sqnr() -> None:
-    bits, measured = range(2, 7), [10.0, 16.0, 22.0, 28.5, 34.5]
+    bits, rule = range(2, 7), [-0.6, 16.0, 22.0, 28.0, 34.0]
+    measured = {"one": [10.0, 16.0, 22.0, 28.5, 34.5], "two": [5.0] * 5}
     ax = Figure().subplots()
-    plotting.plot_sqnr(ax, bits, measured)
-    points, rule = ax.lines
-    assert list(points.get_ydata()) == measured
-    assert rule.get_ydata()[-1] == measured[-1]
-    sentence = plotting.describe_sqnr(bits, measured)
-    assert "from 10.0 dB at 2 bits to 34.5 dB at 6 bits; from 4 bits on by 6.25 dB" in sentence
+    plotting.plot_sqnr(ax, bits, rule, measured)
+    assert [list(line.get_ydata()) for line in ax.lines] == [rule, *measured.values()]
+    assert plotting.describe_sqnr(bits, rule, measured) == (
+        "SQNR from 2 to 6 bits. Predicted: −0.6 to 34.0 dB; measured, one: 10.0 to 34.5 dB; "
+        "measured, two: 5.0 to 5.0 dB."
+    )
+
+
+def test_mapping() -> None:
+    params = params_from_range(-2, 5, 3)
+    ax = Figure().subplots()
+    plotting.plot_mapping(ax, params, [2.3, 6.4, -4])
+    texts = {text.get_text(): text.get_position() for text in ax.texts}
+    for q, level in zip(range(-4, 4), range(-2, 6), strict=True):
+        assert (level, 0) in [
+            t.get_position() for t in ax.texts if t.get_text() == f"{q}".replace("-", "−")
+        ]
+    assert {"2.3 is rounded", "6.4 is clipped", "−4 is clipped", "zero point"} <= set(texts)
+    assert plotting.describe_mapping(params, [2.3, 6.4, -4]) == (
+        "The integers −4 to 3 stand for 8 levels on the real line from −2 to 5, 1 apart. The zero "
+        "point is −2. 2.3 is rounded to 2, which is stored as 0; 6.4 is clipped to 5, which is "
+        "stored as 3; −4 is clipped to −2, which is stored as −4."
+    )
+
+
+def test_layouts() -> None:
+    layouts = {
+        "a": params_from_range(-1, 2, 3),
+        "b,\nnarrow": params_from_range(-1, 2, 3, symmetric=True, narrow_range=True),
+    }
+    ax = Figure().subplots()
+    plotting.plot_layouts(ax, layouts, (-1, 2))
+    ticks = [line.get_xdata() for line in ax.lines if line.get_marker() == "|"]
+    assert [len(levels) for levels in ticks] == [8, 7]
+    np.testing.assert_allclose(ticks[1], np.arange(-3, 4) * 2 / 3)
+    zeros = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
+    assert np.all(np.array(zeros) == 0)
+    assert plotting.describe_layouts(layouts) == (
+        "A: the integers −4 to 3 stand for −0.857 to 2.14, zero point −2. "
+        "B, narrow: the integers −3 to 3 stand for −2 to 2, zero point 0."
+    )
+
+
+def test_clipping() -> None:
+    choices = [params_from_range(-c, c, 3, symmetric=True, narrow_range=True) for c in (3, 1.5)]
+    axes = Figure().subplots(1, 2)
+    plotting.plot_clipping(axes, choices)
+    assert [ax.get_title() for ax in axes] == ["Range [−3, 3]", "Range [−1.5, 1.5]"]
+    sentence = plotting.describe_clipping(choices)
+    values = np.abs(np.random.default_rng(0).normal(size=400_000))
+    for limit, share in ((3, "0.27%"), (1.5, "13.36%")):
+        assert f"{share} of the values are clipped" in sentence
+        assert np.mean(values > limit) == pytest.approx(float(share[:-1]) / 100, rel=0.06)
+    assert (
+        "with 7 levels. Range [−3, 3]: scale 1.00, so that rounding errors reach 0.50" in sentence
+    )
+
+
+def test_numbers_have_the_minus_sign_of_the_axes() -> None:
+    assert plotting.describe_number(-3) == "−3"
+    assert plotting.describe_number(-0.125, ".2f") == "−0.12"
+    assert plotting.describe_number(2.5, "+.1f") == "+2.5"
 
 
 def test_integer_histogram() -> None:

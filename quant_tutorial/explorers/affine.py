@@ -13,6 +13,7 @@ from quant_tutorial.affine import (
 )
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.plotting.quantities import describe_number
 from quant_tutorial.plotting.style import BLUE, GREY, VERMILION, mark_range
 
 import numpy as np
@@ -66,13 +67,16 @@ class AffineExplorer(Explorer):
 
 def describe_affine(x: float, params: QuantParams) -> str:
     """Return a sentence on the parameters and the quantization of one number (lesson 02)."""
-    rounding, clipping = split_error(x, params)
+    low, high, number = (
+        describe_number(value, ".4g") for value in (params.minimum, params.maximum, x)
+    )
+    q, zero = (describe_number(value) for value in (int(quantize(x, params)), params.zero_point))
+    x_hat = describe_number(float(fake_quantize(x, params)), ".4f")
+    rounding, clipping = (describe_number(error, "+.4f") for error in split_error(x, params))
     return (
-        f"{params.bits} bits: {params.levels} levels from {params.minimum:.4g} to "
-        f"{params.maximum:.4g}, scale {params.scale:.4g}, zero point {params.zero_point}. "
-        f"x = {x:.4g} becomes q = {int(quantize(x, params))} and comes back as "
-        f"x̂ = {float(fake_quantize(x, params)):.4f}: rounding error {rounding:+.4f}, "
-        f"clipping error {clipping:+.4f}."
+        f"{params.bits} bits: {params.levels} levels from {low} to {high}, scale "
+        f"{params.scale:.4g}, zero point {zero}. x = {number} is stored as q = {q} and comes back "
+        f"as x̂ = {x_hat}: rounding error {rounding}, clipping error {clipping}."
     )
 
 
@@ -126,11 +130,24 @@ class AffineFigure:
         ax.set(xlim=(self._low, self._high), ylim=(0, 1), xticks=self._ticks, yticks=[])
         ax.spines[["left", "right", "top"]].set_visible(False)
         self._line_title = ax.set_title("", loc="left", fontsize=10)
-        ax.set_title("▼ the number x     ● x̂, what comes back", loc="right", fontsize=10)
         self._range_marks = [mark_range(ax)]
         self._line_levels = ax.add_collection(LineCollection([], colors=BLUE, linewidths=0.8))
-        (self._line_x,) = ax.plot([0], [0.5], "v", color=VERMILION, ms=9, mec="white", zorder=3)
-        (self._line_x_hat,) = ax.plot([0], [0.5], "o", color="black", ms=5, mec="white", zorder=4)
+        (self._line_x,) = ax.plot(
+            [0], [0.5], "v", color=VERMILION, ms=9, mec="white", zorder=3, label="the number x"
+        )
+        (self._line_x_hat,) = ax.plot(
+            [0], [0.5], "o", color="black", ms=5, mec="white", zorder=4, label="x̂, what comes back"
+        )
+        ax.legend(
+            handles=[self._line_x, self._line_x_hat],
+            loc="lower right",
+            bbox_to_anchor=(1, 0.9),
+            ncols=2,
+            frameon=False,
+            borderpad=0.2,
+            handletextpad=0.1,
+            fontsize=10,
+        )
 
     def _make_magnifier(self, ax: Axes) -> None:
         reach = self._AROUND + 0.7
@@ -156,8 +173,8 @@ class AffineFigure:
             exists = params.qmin <= q + step <= params.qmax
             for artist in (tick, above, below):
                 artist.set_visible(exists)
-            above.set_text(f"{q + step}")
-            below.set_text(f"{(q + step - params.zero_point) * params.scale:.4g}")
+            above.set_text(describe_number(q + step, "d"))
+            below.set_text(describe_number((q + step - params.zero_point) * params.scale, ".4g"))
         distance = (x - x_hat) / params.scale
         edge = self._AROUND + 0.6
         shown = float(np.clip(distance, -edge, edge))

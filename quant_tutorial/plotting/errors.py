@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from quant_tutorial.plotting.style import BLUE, VERMILION
+from quant_tutorial.plotting.quantities import describe_number
+from quant_tutorial.plotting.style import BLUE, GREEN, PURPLE, VERMILION
 
-import numpy as np
 from matplotlib.axes import Axes
 
 
-def plot_sqnr(ax: Axes, bits: Sequence[int], measured: Sequence[float]) -> None:
-    """Draw SQNR in decibels against bit width, with the rule of 6.02 dB per bit (lesson 02)."""
-    ax.plot(bits, measured, "o", color=BLUE, label="measured")
-    rule = measured[-1] + 6.02 * (np.asarray(bits) - bits[-1])
-    ax.plot(bits, rule, "--", color=VERMILION, label="6.02 dB a bit")
+def plot_sqnr(
+    ax: Axes,
+    bits: Sequence[int],
+    predicted: Sequence[float],
+    measured: Mapping[str, Sequence[float]],
+) -> None:
+    """Draw SQNR in decibels against bit width, as a rule predicts it and as measured (lesson 02).
+
+    Args:
+        ax: Where to draw.
+        bits: The bit widths.
+        predicted: What the rule says for each of them.
+        measured: What was measured, up to three lists by name.
+    """
+    ax.plot(bits, predicted, "--", color=VERMILION, label="predicted by the rule", zorder=1)
+    marks = zip(("o", "s", "^"), (BLUE, GREEN, PURPLE), strict=True)
+    for (name, values), (marker, color) in zip(measured.items(), marks, strict=False):
+        ax.plot(bits, values, marker, color=color, label=f"measured: {name}")
     ax.set(xlabel="bit width", ylabel="SQNR in dB", xticks=list(bits))
-    ax.legend()
+    ax.spines[["right", "top"]].set_visible(False)
+    ax.legend(frameon=False)
 
 
-def describe_sqnr(bits: Sequence[int], measured: Sequence[float]) -> str:
+def describe_sqnr(
+    bits: Sequence[int], predicted: Sequence[float], measured: Mapping[str, Sequence[float]]
+) -> str:
     """Return a sentence on what `plot_sqnr` draws (lesson 02)."""
-    middle = len(bits) // 2
-    slope = (measured[-1] - measured[middle]) / (bits[-1] - bits[middle])
-    return (
-        f"SQNR rises from {measured[0]:.1f} dB at {bits[0]} bits to {measured[-1]:.1f} dB at "
-        f"{bits[-1]} bits; from {bits[middle]} bits on by {slope:.2f} dB a bit."
-    )
+    lists = {"Predicted": predicted, **{f"measured, {name}": v for name, v in measured.items()}}
+    parts = []
+    for name, values in lists.items():
+        first, last = (describe_number(value, ".1f") for value in (values[0], values[-1]))
+        parts.append(f"{name}: {first} to {last} dB")
+    return f"SQNR from {bits[0]} to {bits[-1]} bits. {'; '.join(parts)}."

@@ -1,4 +1,4 @@
-"""Format bit widths, percentages and decibels for the lessons' figures and sentences."""
+"""Format numbers, bit widths, percentages and decibels for the lessons' figures and sentences."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from collections.abc import Sequence
 EXACT = 80  # dB above which the only error is that of float arithmetic
 
 
+def describe_number(value: float, form: str = "g") -> str:
+    """Format a number with the minus sign that Matplotlib writes on its axes (lesson 02).
+
+    `form` is a format specification, such as ".3g" or "+.2f".
+    """
+    return f"{value:{form}}".replace("-", "−")
+
+
 def describe_db(value: float) -> str:
     """Format an SQNR in whole decibels, or as "exact" above `EXACT` dB (lesson 10)."""
-    return "exact" if value > EXACT else f"{round(value)}".replace("-", "−")
+    return "exact" if value > EXACT else describe_number(round(value), "d")
 
 
 def describe_bits(bits: Sequence[int | None]) -> str:

@@ -1,4 +1,4 @@
-"""Prepare README, notebooks and the teachers' page as Sphinx sources for the web edition.
+"""Prepare README, notebooks, reference and teachers' page as Sphinx sources for the web edition.
 
 A picture becomes an `<img>` with the sentence beside it as its alternative text. An explorer
 becomes a figure, to which `static/stepper.js` adds controls. The README becomes the start page,
@@ -39,7 +39,8 @@ def notebooks() -> list[Path]:
     return [*sorted(folder.glob("[0-9]*.ipynb")), *sorted(folder.glob("solutions/[0-9]*.ipynb"))]
 
 
-TEACHING = ROOT / "notebooks" / "teaching.md"
+# The pages that are no notebooks.
+REFERENCE, TEACHING = (ROOT / "notebooks" / f"{name}.md" for name in ("reference", "teaching"))
 
 
 def title(path: Path) -> str:
@@ -74,7 +75,8 @@ def prepare(sources: Path, extra: Path, steps: Mapping[Path, Mapping[str, Any]])
     for path in notebooks():
         notebook = json.loads(path.read_text(encoding="utf-8"))
         _prepare_notebook(notebook, path, sources, extra / FIGURES, steps.get(path, {}))
-    _write(sources / TEACHING.relative_to(ROOT), _prepared_text(TEACHING, sources))
+    for path in (REFERENCE, TEACHING):
+        _write(sources / path.relative_to(ROOT), _prepared_text(path, sources))
     heading, body = _prepared_text(ROOT / "README.md", sources).split("\n", 1)
     _write(sources / "index.md", "\n".join([heading, _NOTE, body, _contents()]))
 
@@ -92,11 +94,14 @@ def _contents() -> str:
     def entry(name: str, path: Path) -> str:
         return f"{name} <{path.relative_to(ROOT).with_suffix('').as_posix()}>"
 
-    teaching = [entry(TEACHING.read_text(encoding="utf-8").split("\n", 1)[0][2:], TEACHING)]
+    def page(path: Path) -> str:
+        return entry(path.read_text(encoding="utf-8").split("\n", 1)[0][2:], path)
+
     for caption, entries in (
         ("Lessons", [entry(title(path), path) for path in lessons]),
+        ("To look up", [page(REFERENCE)]),
         ("Solutions", [entry(title(path), path) for path in solutions]),
-        ("For teachers", teaching),
+        ("For teachers", [page(TEACHING)]),
     ):
         options = [":hidden:", f":caption: {caption}", ""]
         if caption == "Lessons":
@@ -117,7 +122,7 @@ def _relinked(text: str, path: Path, sources: Path) -> str:
         if linked == ROOT / "README.md":
             start = os.path.relpath(ROOT / "index.md", path.parent)
             return Path(start).as_posix() + (match[2] or "")
-        if linked.is_file() and linked.suffix != ".ipynb" and linked != TEACHING:
+        if linked.is_file() and linked.suffix != ".ipynb" and linked not in (REFERENCE, TEACHING):
             copy = sources / linked.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             if linked.suffix == ".md":  # becomes a page that is in no table of contents
@@ -141,6 +146,8 @@ def _prepare_notebook(
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = _relinked("".join(cell["source"]), path, sources)
+        if "outputs" in cell:  # an empty one is there only for JupyterLab
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("data") != {}]
         for place, output in enumerate(cell.get("outputs", [])):
             data = output.get("data", {})
             if "image/png" not in data:

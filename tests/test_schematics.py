@@ -1,0 +1,76 @@
+"""The schematic drawings of lessons 00 and 01: their sentences, and that nothing is cut off."""
+
+from collections.abc import Callable
+
+from quant_tutorial import plotting
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+NUMBERS = [0.31, 0.78, 0.55], [0.42, -0.65, 0.90]
+WIDTHS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
+ENERGY = {"arithmetic": (1.865, 0.122), "instructions": (28.38, 28.38)}
+# With the sizes that the lessons give them.
+DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
+    ((9, 2.4), lambda ax: plotting.plot_dot_product(ax, *NUMBERS)),
+    ((9, 3.2), plotting.plot_course),
+    ((9, 3.4), plotting.plot_kinds),
+    ((9, 2.8), plotting.plot_moments),
+    ((9, 2), lambda ax: plotting.plot_register(ax, WIDTHS)),
+    ((9, 3), lambda ax: plotting.plot_energy(ax, ENERGY)),
+]
+
+
+@pytest.mark.parametrize(("size", "plot"), DRAWN)
+def test_every_text_is_inside_and_apart(
+    size: tuple[float, float], plot: Callable[[Axes], None]
+) -> None:
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.subplots()
+    plot(ax)
+    FigureCanvasAgg(figure).draw()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    for number, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0
+        assert box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[:number])
+    assert all(text.get_fontsize() >= 9 for text in ax.texts)
+
+
+def test_dot_product() -> None:
+    sentence = plotting.describe_dot_product(*NUMBERS)
+    assert "add up to 0.1182" in sentence
+    assert "activations are 79, 199, 140, the weights 59, −92, 127" in sentence
+    assert "add up to 4,133. Multiplied once by both scales, that is 0.1149." in sentence
+
+
+def test_course() -> None:
+    sentence = plotting.describe_course()
+    assert all(f"{number:02} " in sentence or "03, 04 " in sentence for number in range(1, 13))
+    assert "Part II: 11 round better" in sentence
+
+
+def test_kinds() -> None:
+    ways, moments = plotting.describe_kinds(), plotting.describe_moments()
+    assert "Weight-only: weights 8, 4 or 2-bit integers; arithmetic float32" in ways
+    assert "Full integer: weights 8-bit integers; arithmetic 8-bit integers" in ways
+    assert "dynamic range: the rounding of the weights is decided when the model is conv" in moments
+    assert "the ranges of the activations are fixed when the file is run." in moments
+
+
+def test_register() -> None:
+    assert "4 of float32, 8 of float16, 16 of int8, 32 of int4" in plotting.describe_register(
+        WIDTHS
+    )
+    with pytest.raises(ValueError, match="widths must divide 128, got 24"):
+        plotting.describe_register({"int24": 24})
+
+
+def test_energy() -> None:
+    first, second = plotting.describe_energy(ENERGY).splitlines()
+    assert first == "arithmetic: 1.86 µJ with float32, 0.12 µJ with int8, 15× less"
+    assert second.endswith("no less")
