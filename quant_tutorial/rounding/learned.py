@@ -96,9 +96,9 @@ def refine(
     rounded: Rounded,
     images: NDArray[np.float32],
     *,
-    sweeps: int = 8,
+    sweeps: int = 5,
     seed: int = 0,
-    rows: int = 60_000,
+    rows: int = 30_000,
     learn_scales: bool = True,
     progress: bool = False,
 ) -> Rounded:

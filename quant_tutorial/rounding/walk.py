@@ -26,7 +26,14 @@ from quant_tutorial.rounding.matrices import (
 from quant_tutorial.rounding.quadratic import Rounder, of_group, search_scales
 from quant_tutorial.rounding.rounded import Rounded
 from quant_tutorial.scheme import QuantScheme
-from quant_tutorial.simulate import ModelParams, Node, Simulator, rounded, run_time_values
+from quant_tutorial.simulate import (
+    ModelParams,
+    Node,
+    Simulator,
+    activation,
+    rounded,
+    run_time_values,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,14 +207,8 @@ def check_weights(simulator: Simulator, params: ModelParams) -> None:
 
 def activation_of(model: keras.Model, node: Node) -> str:
     """Return what is applied to a node's sums: "linear", "relu" or "relu6" (lesson 11)."""
-    for name in dict.fromkeys((node.layer, node.name)):
-        layer = model.get_layer(name)
-        if isinstance(layer, keras.layers.ReLU):
-            return "relu" if layer.max_value is None else "relu6"
-        found = keras.activations.serialize(getattr(layer, "activation", None) or "linear")
-        if found != "linear":
-            return str(found)
-    return "linear"
+    own = [activation(model.get_layer(name)) for name in (node.layer, node.name)]
+    return next((str(name) for name in own if name != "linear"), "linear")
 
 
 def scaled_for(
