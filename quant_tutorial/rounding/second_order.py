@@ -85,10 +85,10 @@ def gptq(
 
     def choose(task: Task) -> Choice:
         check_enough(task)
-        found = moments(task.layer, task.inputs, task.float_inputs)
+        found = moments(task.layer, task.inputs)
         params = scaled_for(task, found, scheme, search)
         integers = rounded_by(task, found, params, round_with)
-        return Choice(params, integers, mean_bias(task, found, params, integers))
+        return Choice(params, integers, mean_bias(task, params, integers))
 
     return round_layers(simulator, simulator.params(scheme), images, choose, progress=progress)
 
@@ -119,8 +119,7 @@ def correct_bias(
     check_same_model(simulator, rounded)
 
     def choose(task: Task) -> Choice:
-        found = moments(task.layer, task.inputs, task.float_inputs)
         integers = rounded.integers[task.name]
-        return Choice(task.params, integers, mean_bias(task, found, task.params, integers))
+        return Choice(task.params, integers, mean_bias(task, task.params, integers))
 
     return round_layers(simulator, rounded.params, images, choose, progress=progress)
