@@ -104,8 +104,9 @@ def correct_bias(
 
     The integers stay as they are. The mean is that of the sums before the activation function, over
     the images. Layer follows layer, so that each is corrected for what is left of the error of
-    those before. This is the empirical bias correction of Nagel et al., "Data-Free Quantization
-    Through Weight Equalization and Bias Correction" (ICCV 2019), appendix D.
+    those before. This is the bias correction of Nagel et al., "Data-Free Quantization Through
+    Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, in its empirical form: from
+    images. A layer without a bias is left as it is.
 
     Args:
         simulator: The model that was rounded.
