@@ -17,8 +17,18 @@ from quant_tutorial.rounding.quadratic import (
 )
 from quant_tutorial.rounding.rounded import Rounded
 from quant_tutorial.rounding.second_order import correct_bias, gptq, nearest
+from quant_tutorial.rounding.shipped import (
+    SHIPPED,
+    Figures,
+    load,
+    load_results,
+    restore,
+    save,
+)
 
 __all__ = [
+    "SHIPPED",
+    "Figures",
     "Rounded",
     "adaround",
     "correct_bias",
@@ -28,10 +38,14 @@ __all__ = [
     "gptq_layer",
     "hessian",
     "int8_file",
+    "load",
+    "load_results",
     "low_bit_file",
     "nearest",
     "refine",
+    "restore",
     "rounding_error",
+    "save",
     "search_scales",
     "squared_error",
 ]

@@ -19,6 +19,7 @@ from quant_tutorial.rounding.rounded import Rounded
 from quant_tutorial.rounding.walk import (
     Choice,
     Task,
+    check_enough,
     check_same_model,
     round_layers,
     scaled_for,
@@ -40,7 +41,7 @@ def adaround(
     steps: int = 1500,
     seed: int = 0,
     rows: int = 60_000,
-    scales: str = "nearest",
+    scales: str = "gptq",
     learn_bias: bool = True,
     progress: bool = False,
 ) -> Rounded:
@@ -57,19 +58,21 @@ def adaround(
         steps: How many steps Adam makes for each layer.
         seed: The random seed.
         rows: How many rows of a layer's inputs are used at most, drawn at random.
-        scales: Where the scales of the weights come from, as in `gptq`.
+        scales: Where the scales of the weights come from, as in `gptq`. At 2 bits those of "gptq"
+            are best; the paper takes those of least squared error of the weights.
         learn_bias: Whether the biases are learned as well, which the paper does not do.
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: for images that the model does not take, for unknown `scales`, fewer than one
-            step, and when there is no layer to round.
+        ValueError: for images that the model does not take or that are too few for a layer, for
+            unknown `scales`, fewer than one step, and when there is no layer to round.
     """
     steps, rows = checked_whole("steps", steps, 1), checked_whole("rows", rows, 1)
     searches = {"scheme": None, "nearest": nearest_layer, "gptq": gptq_layer}
     search = searches[checked_choice("scales", scales, searches)]
 
     def choose(task: Task) -> Choice:
+        check_enough(task)
         found = moments(task.layer, task.inputs, task.float_inputs)
         params = scaled_for(task, found, scheme, search)
         layer = _layer(task, params, rows, seed)
@@ -93,9 +96,9 @@ def refine(
     rounded: Rounded,
     images: NDArray[np.float32],
     *,
-    sweeps: int = 8,
+    sweeps: int = 5,
     seed: int = 0,
-    rows: int = 60_000,
+    rows: int = 30_000,
     learn_scales: bool = True,
     progress: bool = False,
 ) -> Rounded:
@@ -115,13 +118,14 @@ def refine(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: for images that the model does not take, fewer than one sweep, or another
-            model's result.
+        ValueError: for images that the model does not take or that are too few for a layer, fewer
+            than one sweep, or another model's result.
     """
     sweeps, rows = checked_whole("sweeps", sweeps, 1), checked_whole("rows", rows, 1)
     check_same_model(simulator, rounded)
 
     def choose(task: Task) -> Choice:
+        check_enough(task)
         start = _candidate(
             task, task.params, rounded.integers[task.name], rounded.biases.get(task.name)
         )

@@ -2,7 +2,7 @@
 
 from quant_tutorial.simulate.fake_quantize import FakeQuantize, rounded, run_time_values
 from quant_tutorial.simulate.files import PACKED_BITS, int8_file, low_bit_file
-from quant_tutorial.simulate.graph import Node, nodes, prepare, rebuild
+from quant_tutorial.simulate.graph import Node, activation, nodes, prepare, rebuild
 from quant_tutorial.simulate.sensitivity import (
     Health,
     Mix,
@@ -38,6 +38,7 @@ __all__ = [
     "Sensitivity",
     "Simulator",
     "StagedRun",
+    "activation",
     "health",
     "int8_file",
     "layer_sensitivity",
