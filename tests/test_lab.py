@@ -6,26 +6,27 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import drawing, mnist, models, plotting, qat, tflite
+from quant_tutorial import drawing, metrics, mnist, models, plotting, qat, rounding, tflite
 from quant_tutorial.affine import params_from_range
 from quant_tutorial.explorers.lab import QuantizationLab
 from quant_tutorial.explorers.lab_figure import describe_drawing
 from quant_tutorial.lab import (
     LAYERS,
     PRESETS,
+    ROUNDED,
     TRAINED,
     Lab,
     Setting,
     model_params,
-    pinned,
     plan,
     scheme,
 )
 from quant_tutorial.scheme import CALIBRATORS, FLOAT, GRANULARITIES, LayerScheme, TensorScheme
-from quant_tutorial.simulate import Simulator
+from quant_tutorial.simulate import Simulator, with_params
 
 import ipywidgets as widgets
 import keras
@@ -61,6 +62,7 @@ def test_every_setting_has_a_name_of_its_own() -> None:
     mixed = Setting(weights={"conv2": 4, "logits": None}, activations=6, ranges={"conv1": 50})
     assert mixed.name == "PTQ_w8-4-8-float_a6_image8_ranges50-100-100-100"
     assert Setting(2, None, None, source="W2A8").name == "QAT_W2A8_w2_afloat"
+    assert Setting(2, source="W2A8 adaround").name == "W2A8_adaround_w2_a8"
     others = [
         {"image": 4},
         {"ranges": 50},
@@ -68,7 +70,8 @@ def test_every_setting_has_a_name_of_its_own() -> None:
         {"weight_calibrator": "mse"},
         {"calibrator": "mse"},
         {"source": "W8A8"},
-        {"source": "W8A8", "trained_ranges": False},
+        {"source": "W2A8 adaround"},
+        {"source": "W8A8", "own_ranges": False},
     ]
     names = {Setting(**given).name for given in others}
     assert len(names | {"PTQ_w8_a8"}) == len(others) + 1
@@ -78,7 +81,7 @@ def test_every_setting_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"source": "W9A9"}, "source must be one of PTQ, W2A2, .*, got 'W9A9'"),
+        ({"source": "W9A9"}, "source must be one of PTQ, .*W2A2, .*, got 'W9A9'"),
         ({"source": "W2A2 fixed"}, "source must be one of"),
         ({"weights": {"conv9": 4}}, r"weights\['conv9'\] is for no layer of the model: it has con"),
         ({"weights": 9}, "weights must have at most 8 bits, got 9 for conv1"),
@@ -133,7 +136,7 @@ def test_ranges_are_scaled(simulator: Simulator, percent: int, bits: int) -> Non
         assert found[name].scale == pytest.approx(right.scale)
 
 
-def test_trained_ranges_go_with_trained_bits(lab: Lab) -> None:
+def test_own_ranges_go_with_trained_bits(lab: Lab) -> None:
     whole = Setting(2, 2, source="W2A2")
     trained = lab.params(whole)
     model = qat.load_trained("W2A2")
@@ -145,14 +148,14 @@ def test_trained_ranges_go_with_trained_bits(lab: Lab) -> None:
     assert found.weights["conv1"] == trained.weights["conv1"]
     assert found.weights["conv2"].bits == 3
     assert found.activations["relu3"].bits == 4
-    assert lab.as_trained(whole) == (9, 9)
-    assert lab.as_trained(mixed) == (7, 9)
-    assert lab.as_trained(Setting(2, None, None, source="W2A2")) == (4, 4)
-    assert lab.as_trained(Setting(2, 2, source="W2A2", trained_ranges=False)) == (0, 9)
-    assert lab.as_trained(Setting()) == (0, 9)
+    assert lab.unchanged(whole) == (9, 9)
+    assert lab.unchanged(mixed) == (7, 9)
+    assert lab.unchanged(Setting(2, None, None, source="W2A2")) == (4, 4)
+    assert lab.unchanged(Setting(2, 2, source="W2A2", own_ranges=False)) == (0, 9)
+    assert lab.unchanged(Setting()) == (0, 9)
     half = {"conv1": 50, "conv2": 50}
-    assert lab.as_trained(Setting(2, 2, ranges=half, source="W2A2")) == (7, 9)
-    own = lab.params(Setting(2, 2, source="W2A2", trained_ranges=False))
+    assert lab.unchanged(Setting(2, 2, ranges=half, source="W2A2")) == (7, 9)
+    own = lab.params(Setting(2, 2, source="W2A2", own_ranges=False))
     assert own.activations["relu3"] != trained.activations["relu3"]
 
 
@@ -214,11 +217,61 @@ def test_trained_models_answer_as_they_do_in_keras(lab: Lab) -> None:
     assert lab.measure(PRESETS["where PTQ breaks"]).accuracy < 0.5
 
 
+def test_better_rounding_is_between_nearest_and_trained(lab: Lab) -> None:
+    two_bits = ("2-bit weights, nearest", "2-bit weights, AdaRound", "2-bit weights, trained")
+    nearest, better, trained = (lab.measure(PRESETS[name]) for name in two_bits)
+    assert nearest.accuracy < 0.9
+    assert better.accuracy > 0.98
+    assert abs(better.accuracy - trained.accuracy) < 0.01
+    # It stands for the float baseline, and the trained model for another one.
+    assert better.sqnr["logits"] > nearest.sqnr["logits"] + 5
+    assert better.sqnr["logits"] > trained.sqnr["logits"]
+
+
+def test_better_rounding_answers_as_its_own_model(lab: Lab, simulator: Simulator) -> None:
+    setting = PRESETS["2-bit weights, AdaRound"]
+    reading, rounded = lab.measure(setting), rounding.load(setting.source)
+    simulated = with_params(rounded.model, rounded.params)
+    answers = models.predict(simulated, lab.images)
+    assert np.mean(answers.argmax(axis=1) == reading.answers) >= 0.998
+    assert lab.unchanged(setting) == (9, 9)
+    before = models.predict(simulator.model, lab.images[:250])
+    right = metrics.sqnr_db(before, answers[:250])
+    assert reading.sqnr["logits"] == pytest.approx(right, abs=0.1)
+    assert reading.weight_bytes == lab.measure(PRESETS["2-bit weights, nearest"]).weight_bytes
+
+
+def test_what_better_rounding_was_not_for_is_rounded_to_nearest(lab: Lab) -> None:
+    setting = Setting({"conv1": 2, "conv2": 3, "conv3": None, "logits": 2}, source="W2A8 adaround")
+    own = rounding.load("W2A8 adaround")
+    assert lab.rounded_again(setting) == ["conv2"]
+    params = lab.params(setting)
+    assert params.weights["conv1"] == own.params.weights["conv1"]
+    values = models.weights(own.model)["conv2"]
+    again = Simulator(own.model, lab.images[:1]).rounded_weights("conv2", params)
+    step = params.weights["conv2"].scale
+    assert np.all(np.abs(again - values) <= 0.5001 * step)
+    # Calibrated anew, 2-bit weights get the same scales, which are their largest values.
+    anew = replace(setting, own_ranges=False)
+    assert lab.rounded_again(anew) == ["conv2"]
+    anew = replace(anew, granularity="layer-wise")
+    assert lab.rounded_again(anew) == ["conv1", "conv2", "logits"]
+    assert lab.rounded_again(Setting(2)) == []
+
+
+@pytest.mark.parametrize("activations", [8, None])
+def test_the_file_holds_what_the_rounding_chose(lab: Lab, activations: int | None) -> None:
+    setting = Setting(2, activations, activations, source="W2A8 adaround")
+    found = tflite.file_weights(lab.plan(setting).make(lab.images[:1]))
+    for name, q in rounding.load("W2A8 adaround").integers.items():
+        np.testing.assert_array_equal(np.moveaxis(found[name][0], 0, -1), q)
+
+
 def test_one_trained_model_is_kept(lab: Lab) -> None:
     lab.measure(Setting(2, 2, source="W2A2"), 50)
     assert lab.is_ready("W2A2")
     assert lab.is_ready("PTQ")
-    run = lab._trained[1].run
+    run = lab._other[1].run
     lab.measure(Setting(2, 8, source="W2A8"), 50)
     assert not lab.is_ready("W2A2")
     assert lab.is_ready("W2A8")
@@ -290,12 +343,16 @@ def test_where_there_is_no_file(lab: Lab, setting: Setting, reason: str, tmp_pat
         (Setting(granularity="layer-wise"), "full-integer int8 with layer-wise", "int8", "int8"),
         (
             Setting({"conv1": 8, "conv2": 5, "conv3": 4, "logits": 4}, ranges={"conv2": 60}),
-            "full-integer int8, with these ranges written into the model. Its weights take 8",
-            "int8",
+            "full-integer int8, with these ranges written into the model. The weights of conv3, "
+            "logits take 4 bits each in the file, the others 8.",
+            "int4",
             "int8",
         ),
+        (Setting(5, weight_calibrator="mse"), "Its weights take 8 bits each", "int8", "int8"),
         (Setting(activations=16, image=16), "16x8: 16-bit activations", "int8", "int16"),
-        (Setting(2, 8, source="W2A8"), "full-integer int8, with these", "int8", "int8"),
+        (Setting(2, 8, source="W2A8"), "Its weights take 4 bits each in", "int4", "int8"),
+        (Setting(2, source="W2A8 adaround"), "Its weights take 4 bits each in", "int4", "int8"),
+        (Setting(3, source="W3A8 gptq", **NO_ACTIVATIONS), "only: 4 bits", "int4", "float32"),
         (Setting(2, source="W2A2", **NO_ACTIVATIONS), "weights only: 2 bits", "int2", "float32"),
         (
             Setting({"conv1": 4, "conv2": 3}, weight_calibrator="mse", **NO_ACTIVATIONS),
@@ -361,13 +418,6 @@ def test_files_with_layers_in_float(
     assert integer == [layer not in spared for layer in LAYERS]
 
 
-def test_pinned(simulator: Simulator, x_test: np.ndarray) -> None:
-    params = model_params(simulator, Setting(3, 5, ranges=80))
-    right = models.predict(simulator.simulated(params), x_test[:50])
-    found = models.predict(pinned(simulator, params), x_test[:50])
-    np.testing.assert_allclose(found, right, atol=1e-3)
-
-
 def test_every_plan_says_something(simulator: Simulator) -> None:
     for weights, activations, image in itertools.product((None, 4, 8), (None, 4, 8, 16), (None, 8)):
         found = plan(simulator, model_params(simulator, Setting(weights, activations, image)))
@@ -425,7 +475,8 @@ def explorer(made: QuantizationLab) -> QuantizationLab:
 
 def test_the_start(lab: Lab, explorer: QuantizationLab) -> None:
     assert explorer.text.startswith(
-        "PTQ. Weights 8 bits (channel-wise, min_max), activations 8 bits (min_max, ranges at 100 "
+        "Rounded to the nearest level (PTQ). Weights 8 bits (channel-wise, min_max), activations 8 "
+        "bits (min_max, ranges at 100 "
         "%), input 8 bits: 99."
     )
     assert picture(explorer).shape == (672, 1590, 3)
@@ -470,7 +521,7 @@ def test_settings_come_back(explorer: QuantizationLab) -> None:
             granularity=str(random.choice(GRANULARITIES)),
             weight_calibrator=str(random.choice(["min_max", "mse"])),
             calibrator=str(random.choice(CALIBRATORS)),
-            trained_ranges=bool(random.integers(2)),
+            own_ranges=bool(random.integers(2)),
         )
         explorer.show(setting)
         picture(explorer)
@@ -530,22 +581,22 @@ def test_what_has_no_effect_is_disabled(explorer: QuantizationLab) -> None:
     assert disabled(explorer.weights["conv2"]) == {True}
     assert disabled(explorer.activations["conv2"]) == {False}
     assert disabled(explorer.activations["conv3"]) == disabled(explorer.ranges["conv3"]) == {True}
-    assert explorer.trained_ranges.disabled
+    assert explorer.own_ranges.disabled
     explorer.show(Setting(2, 2, source="W2A2"))
     assert disabled(explorer.weights["conv2"]) == disabled(explorer.ranges["conv3"]) == {False}
-    assert not explorer.trained_ranges.disabled
+    assert not explorer.own_ranges.disabled
     with_them = explorer.text
-    assert "9 of 9 ranges as trained" in with_them
-    explorer.trained_ranges.value = False
-    assert "0 of 9 ranges as trained" in explorer.text
+    assert "9 of 9 ranges their own" in with_them
+    explorer.own_ranges.value = False
+    assert "0 of 9 ranges their own" in explorer.text
 
 
 def test_every_trained_model_can_be_chosen(explorer: QuantizationLab) -> None:
-    assert len(explorer.source.options) == 1 + len(TRAINED)
+    assert len(explorer.source.options) == 1 + len(ROUNDED) + len(TRAINED)
     for name in ("W8A8", "W2A8"):  # others have the same form, and each takes seconds
         explorer.source.value = f"trained at {name} (QAT)"
         picture(explorer)
-        assert explorer.text.startswith(f"Trained at {name}, ")
+        assert explorer.text.startswith(f"Trained at {name} (QAT), ")
         assert not explorer._status.value
 
 
@@ -710,8 +761,18 @@ def test_a_missing_model_is_told_about(
     assert "The trained model W5A5 is missing" in explorer._result.value
     explorer.canvas.clear()
     assert "The trained model W5A5 is missing" in explorer.text
-    explorer.source.value = "float baseline (PTQ)"
+    explorer.source.value = "rounded to the nearest level (PTQ)"
     picture(explorer)
+
+
+def test_other_bits_than_those_of_the_rounding(explorer: QuantizationLab) -> None:
+    explorer.show(PRESETS["2-bit weights, AdaRound"])
+    assert "9 of 9 ranges their own" in explorer.text
+    assert "nearest level" not in explorer._note.value
+    explorer.weights["conv2"].slider.value = 5
+    assert "8 of 9 ranges their own" in explorer.text
+    note = explorer._note.value
+    assert "weights of conv2 have other bits or ranges than in the chosen model: they are" in note
 
 
 def test_an_error_in_the_drawing_is_told_about(

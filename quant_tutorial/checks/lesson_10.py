@@ -15,7 +15,10 @@ def _own_small_setting(answer: Any) -> str | None:
     if not isinstance(answer, Setting):
         return f"a Setting is needed, not {type(answer).__name__}."
     if answer.source != PTQ:
-        return f"source is {answer.source}: here the float baseline's weights are to be rounded."
+        return (
+            f"source is {answer.source}: here the float baseline's weights are to be rounded to "
+            "the nearest level."
+        )
     data = mnist.load()
     images, labels = mnist.to_float(data.x_test), data.y_test
     lab = Lab(models.load_baseline(), mnist.to_float(data.x_train[:1000]), images, labels)

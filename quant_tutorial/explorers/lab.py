@@ -26,6 +26,7 @@ from quant_tutorial.lab import (
     LOW_PERCENT,
     PRESETS,
     PTQ,
+    ROUNDED,
     SAMPLE,
     TRAINED,
     WEIGHT_CALIBRATORS,
@@ -45,15 +46,23 @@ from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
 import ipywidgets as widgets
 
 _STEP = 5  # percent
-_BASELINE = "float baseline (PTQ)"
-_SOURCES = {_BASELINE: PTQ, **{f"trained at {name} (QAT)": name for name in TRAINED}}
+_METHODS = {"gptq": "GPTQ", "adaround": "AdaRound", "best": "the best combination"}
+_NEAREST = "rounded to the nearest level (PTQ)"
+_SOURCES = {
+    _NEAREST: PTQ,
+    **{
+        f"rounded by {_METHODS[method]} for {widths} (PTQ)": f"{widths} {method}"
+        for widths, method in map(str.split, ROUNDED)
+    },
+    **{f"trained at {name} (QAT)": name for name in TRAINED},
+}
 # Widths in em of the page's text, and the margins of the checkboxes.
 _NAME, _SLIDER, _FIELD, _CELL = "4.4em", "11.8em", "4.4em", "17.2em"
 _BOX = {"width": "auto", "margin": "2px 0.9em 2px 2px"}
 
 
 class QuantizationLab(Explorer):
-    """The quantization lab: bits and ranges for each layer, with PTQ or QAT (lesson 10).
+    """The quantization lab: bits and ranges for each layer, rounded or trained weights (lesson 10).
 
     Args:
         lab: The `Lab` that measures the settings.
@@ -86,8 +95,8 @@ class QuantizationLab(Explorer):
             "image": _box("image"),
             **{n: _box(f"{n} activations") for n in LAYERS},
         }
-        self.source = controls.choice("Weights", list(_SOURCES), _BASELINE)
-        self.trained_ranges = controls.checkbox("ranges as trained, where the bits are", True)
+        self.source = controls.choice("Weights", list(_SOURCES), _NEAREST)
+        self.own_ranges = controls.checkbox("own ranges, where the bits are the same", True)
         self.granularity = controls.choice("Scales of the weights", GRANULARITIES, "channel-wise")
         self.weight_calibrator = controls.choice("Weight ranges", WEIGHT_CALIBRATORS, "min_max")
         self.calibrator = controls.choice("Activation ranges", CALIBRATORS, "min_max")
@@ -106,7 +115,7 @@ class QuantizationLab(Explorer):
             LabFigure(lab.float_accuracy, lab.float_bytes, ("image", *LAYERS)),
             [*self.weights.values(), *self.activations.values(), *self.ranges.values()],
             [
-                *(self.source, self.trained_ranges, self.granularity),
+                *(self.source, self.own_ranges, self.granularity),
                 *(self.weight_calibrator, self.calibrator),
                 *self.float_weights.values(),
                 *self.float_activations.values(),
@@ -135,7 +144,7 @@ class QuantizationLab(Explorer):
             granularity=self.granularity.value,
             weight_calibrator=self.weight_calibrator.value,
             calibrator=self.calibrator.value,
-            trained_ranges=self.trained_ranges.value,
+            own_ranges=self.own_ranges.value,
         )
 
     @setting.setter
@@ -153,8 +162,8 @@ class QuantizationLab(Explorer):
                 self.ranges[name].slider.value = new.ranges[name]
             for name, bits in {"image": new.image, **new.activations}.items():
                 _set_bits(self.activations[name], self.float_activations[name], bits)
-            self.source.value = next(text for text, s in _SOURCES.items() if s == new.source)
-            for name in ("granularity", "weight_calibrator", "calibrator", "trained_ranges"):
+            self.source.value = _label(new.source)
+            for name in ("granularity", "weight_calibrator", "calibrator", "own_ranges"):
                 getattr(self, name).value = getattr(new, name)
         finally:
             self._held = False
@@ -200,7 +209,7 @@ class QuantizationLab(Explorer):
             _line(_head("", "5em"), *self.float_activations.values()),
         ]
         menus = [
-            _line(self.source, self.trained_ranges),
+            _line(self.source, self.own_ranges),
             _line(self.granularity, self.weight_calibrator, self.calibrator),
         ]
         export = widgets.HBox([self.export, self._note], layout={"align_items": "baseline"})
@@ -223,8 +232,8 @@ class QuantizationLab(Explorer):
         for name, row in self.ranges.items():
             row.disable(self.float_activations[name].value)
         pointless = _SOURCES[self.source.value] == PTQ
-        self.trained_ranges.disabled = pointless
-        self.trained_ranges.layout.visibility = "hidden" if pointless else "visible"
+        self.own_ranges.disabled = pointless
+        self.own_ranges.layout.visibility = "hidden" if pointless else "visible"
 
     # --- Results ---
 
@@ -243,7 +252,7 @@ class QuantizationLab(Explorer):
 
     def _estimated(self, setting: Setting) -> str:
         if not self._lab.is_ready(setting.source):
-            self._status.value = f"Loading the model trained at {setting.source} …"
+            self._status.value = f"Loading the weights {_label(setting.source)} …"
         try:
             count = min(SAMPLE, len(self._lab.images))
             reading = self._lab.measure(setting, count)
@@ -288,10 +297,11 @@ class QuantizationLab(Explorer):
 
     def _said(self, setting: Setting) -> str:
         bits, percent = describe_bits, describe_percent
-        source = "PTQ" if setting.source == PTQ else f"Trained at {setting.source}"
+        label = _label(setting.source)
+        source = label[0].upper() + label[1:]
         if setting.source != PTQ:
-            kept, quantized = self._lab.as_trained(setting)
-            source += f", {kept} of {quantized} ranges as trained"
+            kept, quantized = self._lab.unchanged(setting)
+            source += f", {kept} of {quantized} ranges their own"
         return (
             f"{source}. Weights {bits([*setting.weights.values()])} ({setting.granularity}, "
             f"{setting.weight_calibrator}), activations {bits([*setting.activations.values()])} "
@@ -335,7 +345,13 @@ class QuantizationLab(Explorer):
         self._result.value = ""
         plan = self._lab.plan(setting)
         begin = "No LiteRT file. " if plan.make is None else "As a LiteRT file: "
-        self._note.value = _paragraph(html.escape(begin + plan.reason))
+        again, end = self._lab.rounded_again(setting), ""
+        if again:
+            end = (
+                f" The weights of {', '.join(again)} have other bits or ranges than in the chosen "
+                "model: they are rounded to the nearest level, from its values."
+            )
+        self._note.value = _paragraph(html.escape(begin + plan.reason + end))
 
     def _export(self) -> None:
         setting = self.setting
@@ -365,6 +381,11 @@ class QuantizationLab(Explorer):
 
     def _say(self, text: str) -> None:
         self._result.value = _paragraph(text)
+
+
+def _label(source: str) -> str:
+    """Return the menu's text for the source of the weights."""
+    return next(text for text, known in _SOURCES.items() if known == source)
 
 
 def _paragraph(text: str) -> str:

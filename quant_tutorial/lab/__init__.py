@@ -2,10 +2,10 @@
 
 A `Setting` holds the values of the controls. A `Lab` measures a setting on the test images and on a
 drawing, and makes its file if LiteRT has one. The lab is for the course's model: for its layers,
-and for the trained versions of it that ship with the course.
+and for the trained and the better rounded versions of it that ship with the course.
 """
 
-from quant_tutorial.lab.files import Plan, pinned, plan
+from quant_tutorial.lab.files import Plan, plan
 from quant_tutorial.lab.measuring import Exported, Lab, Reading
 from quant_tutorial.lab.setting import (
     HIGH_PERCENT,
@@ -13,6 +13,7 @@ from quant_tutorial.lab.setting import (
     LOW_PERCENT,
     PRESETS,
     PTQ,
+    ROUNDED,
     SAMPLE,
     TRAINED,
     WEIGHT_CALIBRATORS,
@@ -27,6 +28,7 @@ __all__ = [
     "LOW_PERCENT",
     "PRESETS",
     "PTQ",
+    "ROUNDED",
     "SAMPLE",
     "TRAINED",
     "WEIGHT_CALIBRATORS",
@@ -36,7 +38,6 @@ __all__ = [
     "Reading",
     "Setting",
     "model_params",
-    "pinned",
     "plan",
     "scheme",
 ]

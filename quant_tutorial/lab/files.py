@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from quant_tutorial import qat, tflite
+from quant_tutorial import simulate, tflite
 from quant_tutorial.affine import QuantParams
-from quant_tutorial.frameworks import keras
 from quant_tutorial.scheme import QuantScheme, TensorScheme
-from quant_tutorial.simulate import ModelParams, Simulator, rebuild
+from quant_tutorial.simulate import ModelParams, Simulator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,31 +55,21 @@ def plan(simulator: Simulator, params: ModelParams) -> Plan:
                 f"full-integer int8 with {granularity} weights, made by the TFLite converter.",
                 partial(_converted, simulator, options),
             )
-    narrow = any(p.bits < 8 for p in params.weights.values())
-    room = " Its weights take 8 bits each in the file." if narrow else ""
     return Plan(
-        f"full-integer int8, with these ranges written into the model.{room}",
-        lambda _: qat.int8_file(pinned(simulator, params)),
+        f"full-integer int8, with these ranges written into the model.{_bits_in_file(params)}",
+        lambda _: simulate.int8_file(simulator.model, params, packed=True),
     )
 
 
-def pinned(simulator: Simulator, params: ModelParams) -> keras.Model:
-    """Return the model as `qat.quantize_aware` makes it, with these parameters held fixed.
-
-    `qat.int8_file` and `qat.low_bit_file` can make files from it. Tensors that `params` leaves in
-    float get 8 bits. Lesson 10.
-    """
-    images = np.zeros((1, *simulator.model.input_shape[1:]), np.float32)  # ranges not used
-    # A copy, because the stages of a `StagedRun` use the layers a second time.
-    copy = rebuild(simulator.model, lambda _, x: x)
-    model = qat.quantize_aware(copy, QuantScheme(), images, ranges="fixed")
-    ends = {f"{node.end}_quant": params.activations[node.name] for node in simulator.nodes}
-    for layer in model.layers:
-        if isinstance(layer, qat.QuantizedLayer):
-            layer.quantizer.start = params.weights[layer.name] or layer.quantizer.start
-        elif isinstance(layer, qat.QuantizeActivation):
-            layer.start = ends[layer.name] or layer.start
-    return model
+def _bits_in_file(params: ModelParams) -> str:
+    """Return a sentence on the bits that narrow weights take in a full-integer file, if any."""
+    packed = [name for name, p in params.weights.items() if p.bits <= simulate.PACKED_BITS]
+    if len(packed) == len(params.weights):
+        return " Its weights take 4 bits each in the file."
+    if packed:
+        return f" The weights of {', '.join(packed)} take 4 bits each in the file, the others 8."
+    is_narrow = any(p.bits < 8 for p in params.weights.values())
+    return " Its weights take 8 bits each in the file." if is_narrow else ""
 
 
 def _with_float_activations(simulator: Simulator, params: ModelParams, spared: list[str]) -> Plan:
@@ -100,7 +89,7 @@ def _with_float_activations(simulator: Simulator, params: ModelParams, spared: l
     recipe = f"weight_only_wi{bits}_afp32"
     return Plan(
         f"weights only: {bits} bits each in the file, unpacked to floats when it runs.",
-        lambda _: qat.low_bit_file(pinned(simulator, params), recipe),
+        lambda _: simulate.low_bit_file(simulator.model, params, recipe),
     )
 
 

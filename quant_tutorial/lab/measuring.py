@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from quant_tutorial import metrics, qat, tflite
+from quant_tutorial import metrics, qat, rounding, tflite
 from quant_tutorial.affine import QuantParams, fake_quantize
 from quant_tutorial.frameworks import keras
 from quant_tutorial.lab.files import Plan, plan
-from quant_tutorial.lab.setting import PTQ, Setting, model_params
+from quant_tutorial.lab.setting import PTQ, ROUNDED, Setting, model_params
 from quant_tutorial.scheme import IN_FLOAT
 from quant_tutorial.simulate import ModelParams, Simulator, StagedRun
 
@@ -41,8 +41,8 @@ class Lab:
     """Measures settings on test images and on drawings, and makes their files (lesson 10).
 
     The images are taken in a random order, the same each time, so that the first thousand are a
-    fair sample. Only one trained model is kept in memory at a time, because each needs 16 kB an
-    image.
+    fair sample. Besides the float baseline, only one model is kept in memory at a time, because
+    each needs 16 kB an image.
 
     Attributes:
         images, labels: The test images in that order.
@@ -67,7 +67,7 @@ class Lab:
         self._calibration, self._given = calibration, images
         self._baseline = _Bench(Simulator(model, calibration), images)
         self._float = StagedRun(self._baseline.simulator, images[:1], threads=1)
-        self._trained: tuple[str, _Bench] | None = None
+        self._other: tuple[str, _Bench] | None = None
         order = self._baseline.run.sample(len(images))
         self.images, self.labels = images[order], labels[order]
         self._in_float = self._baseline.simulator.params(IN_FLOAT)
@@ -78,14 +78,14 @@ class Lab:
 
     def is_ready(self, source: str) -> bool:
         """Return whether the weights are loaded; if not, the next use takes a few seconds."""
-        return source == PTQ or (self._trained is not None and self._trained[0] == source)
+        return source == PTQ or (self._other is not None and self._other[0] == source)
 
     def measure(self, setting: Setting, images: int | None = None) -> Reading:
         """Measure a setting on the first `images` test images, or on all of them.
 
         Raises:
-            ValueError: for a number of images outside 1 to all, or a damaged trained model.
-            FileNotFoundError: when the file of the trained model is missing.
+            ValueError: for a number of images outside 1 to all, or a damaged file of a model.
+            FileNotFoundError: when the file of the trained or rounded model is missing.
         """
         bench = self._bench(setting.source)
         params = bench.params(setting)
@@ -119,19 +119,32 @@ class Lab:
         nodes, params = self._bench(setting.source).simulator.nodes, self.params(setting)
         return {node.layer: params.activations[node.name] for node in nodes}
 
-    def as_trained(self, setting: Setting) -> tuple[int, int]:
-        """Count the tensors with their trained parameters, and all quantized tensors."""
-        trained, params = self._bench(setting.source).trained, self.params(setting)
+    def unchanged(self, setting: Setting) -> tuple[int, int]:
+        """Count the tensors with their own parameters, and all quantized tensors.
+
+        These are the parameters with which the weights were trained, or rounded better.
+        """
+        own, params = self._bench(setting.source).own, self.params(setting)
         quantized = [
             (kind, name)
             for kind in ("weights", "activations")
             for name, chosen in getattr(params, kind).items()
             if chosen is not None
         ]
-        if trained is None or not setting.trained_ranges:
+        if own is None or not setting.own_ranges:
             return 0, len(quantized)
-        same = [getattr(params, kind)[n] == getattr(trained, kind)[n] for kind, n in quantized]
+        same = [getattr(params, kind)[n] == getattr(own, kind)[n] for kind, n in quantized]
         return sum(same), len(quantized)
+
+    def rounded_again(self, setting: Setting) -> list[str]:
+        """List the layers whose weights were trained or rounded better for other parameters.
+
+        Their weights are rounded to the nearest level, from the values in the source's model.
+        """
+        own, chosen = self._bench(setting.source).own, self.params(setting).weights
+        if own is None:
+            return []
+        return [name for name, p in chosen.items() if p is not None and p != own.weights[name]]
 
     def plan(self, setting: Setting) -> Plan:
         """Plan the `.tflite` file of a setting; see `files.plan`."""
@@ -156,36 +169,53 @@ class Lab:
     def _bench(self, source: str) -> _Bench:
         if source == PTQ:
             return self._baseline
-        if self._trained is None or self._trained[0] != source:
-            if self._trained is not None:
-                self._trained[1].close()
-                self._trained = None  # frees its memory before the next model is loaded
-            model = qat.load_trained(source)
-            simulator = Simulator(qat.float_model(model), self._calibration)
-            bench = _Bench(simulator, self._given, qat.trained_params(model))
-            self._trained = source, bench
-        return self._trained[1]
+        if self._other is None or self._other[0] != source:
+            if self._other is not None:
+                self._other[1].close()
+                self._other = None  # frees its memory before the next model is loaded
+            self._other = source, self._loaded(source)
+        return self._other[1]
+
+    def _loaded(self, source: str) -> _Bench:
+        if source in ROUNDED:
+            rounded = rounding.load(source)
+            simulator = Simulator(rounded.model, self._calibration)
+            return _Bench(simulator, self._given, rounded.params, self._baseline.floats)
+        model = qat.load_trained(source)
+        simulator = Simulator(qat.float_model(model), self._calibration)
+        return _Bench(simulator, self._given, qat.trained_params(model))
 
 
 class _Bench:
-    """One float model on the test images, to measure it with any quantization parameters."""
+    """One model on the test images, to measure it with any quantization parameters.
+
+    Args:
+        simulator: The model.
+        images: The test images.
+        own: The parameters with which its weights were trained, or rounded better.
+        floats: The values of each node on the sample in the float model that this one stands for,
+            by name. By default the model itself is that model.
+    """
 
     def __init__(
         self,
         simulator: Simulator,
         images: NDArray[np.float32],
-        trained: ModelParams | None = None,
+        own: ModelParams | None = None,
+        floats: dict[str, NDArray[np.float32]] | None = None,
     ) -> None:
-        self.simulator, self.trained = simulator, trained
+        self.simulator, self.own = simulator, own
         self.run = StagedRun(simulator, images)
         self.single = StagedRun(simulator, images[:1], threads=1)
         self._sample = min(_SQNR_IMAGES, len(images))
-        self.run.outputs(simulator.params(IN_FLOAT), self._sample)
-        self._float = {n.name: self.run.values(n.name, self._sample) for n in simulator.nodes}
+        if floats is None:
+            self.run.outputs(simulator.params(IN_FLOAT), self._sample)
+            floats = {n.name: self.run.values(n.name, self._sample) for n in simulator.nodes}
+        self.floats = floats
 
     def params(self, setting: Setting) -> ModelParams:
         """Choose the quantization parameters of a setting."""
-        return model_params(self.simulator, setting, self.trained)
+        return model_params(self.simulator, setting, self.own)
 
     def outputs(self, params: ModelParams, images: int | None = None) -> NDArray[np.float32]:
         """Return the outputs for the first `images` of the lab's images, or for all of them."""
@@ -200,7 +230,7 @@ class _Bench:
         for node in self.simulator.nodes:
             values, chosen = raw[node.name], params.activations[node.name]
             values = values if chosen is None else fake_quantize(values, chosen)
-            found[node.layer] = metrics.sqnr_db(self._float[node.name], values)
+            found[node.layer] = metrics.sqnr_db(self.floats[node.name], values)
         return found
 
     def close(self) -> None:

@@ -9,13 +9,15 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
-from quant_tutorial import qat
+from quant_tutorial import qat, rounding
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.scheme import FLOAT, LayerScheme, QuantScheme, TensorScheme
 from quant_tutorial.simulate import ModelParams, Simulator
 
-PTQ = "PTQ"  # the weights of the float baseline, rounded after training
+PTQ = "PTQ"  # the weights of the float baseline, each rounded to its nearest level
 TRAINED = tuple(name for name, r in qat.SHIPPED.items() if r.ranges == "learned")
+# The weights of the float baseline, rounded better (lesson 11).
+ROUNDED = tuple(name for name in rounding.SHIPPED if not name.endswith("nearest"))
 LAYERS = ("conv1", "conv2", "conv3", "logits")
 WEIGHT_CALIBRATORS = ("min_max", "mse")  # the others need values that come in batches
 LOW_PERCENT, HIGH_PERCENT = 25, 200  # limits of the sliders, in percent of a range
@@ -41,14 +43,16 @@ class Setting:
             layers. Layers that are missing in the mapping have 8 bits.
         activations: Bits of the activation of each layer, in the same form.
         image: Bits of the input, None for float.
-        ranges: Ranges of the activations in percent of the calibrated or trained ranges; a mapping
-            by layer, or one value for all layers. Layers that are missing in the mapping have 100.
-        source: "PTQ" for the float baseline's weights, or one of `TRAINED`.
+        ranges: Ranges of the activations in percent of the calibrated or own ranges; a mapping by
+            layer, or one value for all layers. Layers that are missing in the mapping have 100.
+        source: Where the weights come from: "PTQ" for the float baseline's, rounded to the nearest
+            level; one of `ROUNDED` for the float baseline's, rounded better; or one of `TRAINED`.
         granularity: The granularity of the weights, one of `scheme.GRANULARITIES`.
         weight_calibrator: The calibrator of the weights, "min_max" or "mse".
         calibrator: The calibrator of the activations, one of `scheme.CALIBRATORS`.
-        trained_ranges: With trained weights, whether the tensors that have their trained bit width
-            also have their trained range.
+        own_ranges: With weights of `ROUNDED` or `TRAINED`, whether the tensors that have the bit
+            width of the rounding or training also have its range. Weights of another bit width or
+            range are rounded to the nearest level, from the values that they have in that model.
 
     Raises:
         ValueError: for an unknown source, layer, granularity or calibrator, for bits outside 2 to
@@ -63,11 +67,11 @@ class Setting:
     granularity: str = "channel-wise"
     weight_calibrator: str = "min_max"
     calibrator: str = "min_max"
-    trained_ranges: bool = True
+    own_ranges: bool = True
 
     def __post_init__(self) -> None:
         """Expand the fields to an entry for each layer, and check them."""
-        checked_choice("source", self.source, (PTQ, *TRAINED))
+        checked_choice("source", self.source, (PTQ, *ROUNDED, *TRAINED))
         for name, usual in (("weights", 8), ("activations", 8), ("ranges", 100)):
             object.__setattr__(self, name, _by_layer(name, getattr(self, name), usual))
         for layer, percent in self.ranges.items():
@@ -90,7 +94,7 @@ class Setting:
     @property
     def name(self) -> str:
         """A name for a file, different for each setting: PTQ_w8_a8, QAT_W2A2_w2_a8_ranges50."""
-        origin = self.source if self.source == PTQ else f"QAT_{self.source}"
+        origin = f"QAT_{self.source}" if self.source in TRAINED else self.source.replace(" ", "_")
         parts = [origin, f"w{_short(self.weights)}", f"a{_short(self.activations)}"]
         if any(bits != self.image for bits in self.activations.values()):
             parts.append(f"image{_short({'image': self.image})}")
@@ -102,7 +106,7 @@ class Setting:
             parts.append(f"w-{self.weight_calibrator}")
         if self.calibrator != "min_max" and {*self.activations.values(), self.image} != {None}:
             parts.append(f"a-{self.calibrator}")
-        if self.source != PTQ and not self.trained_ranges:
+        if self.source != PTQ and not self.own_ranges:
             parts.append("calibrated")
         return "_".join(parts)
 
@@ -137,6 +141,9 @@ PRESETS: dict[str, Setting] = {
     "4-bit weights": Setting(
         weights=4, activations=None, image=None, weight_calibrator="mse", calibrator="mse"
     ),
+    "2-bit weights, nearest": Setting(weights=2, weight_calibrator="mse"),
+    "2-bit weights, AdaRound": Setting(weights=2, source="W2A8 adaround", weight_calibrator="mse"),
+    "2-bit weights, trained": Setting(weights=2, source="W2A8", weight_calibrator="mse"),
     "where PTQ breaks": Setting(
         weights=2, activations=2, weight_calibrator="mse", calibrator="mse"
     ),
@@ -147,9 +154,9 @@ PRESETS: dict[str, Setting] = {
 
 
 def model_params(
-    simulator: Simulator, setting: Setting, trained: ModelParams | None = None
+    simulator: Simulator, setting: Setting, own: ModelParams | None = None
 ) -> ModelParams:
-    """Choose a setting's parameters, calibrated or trained, with the activations' ranges scaled.
+    """Choose a setting's parameters, calibrated or own, with the activations' ranges scaled.
 
     Scaling both ends of a range by the same factor scales its step and leaves its zero point
     unchanged. Lesson 10.
@@ -157,12 +164,13 @@ def model_params(
     Args:
         simulator: The model.
         setting: The setting.
-        trained: The parameters that the weights were trained with; None for the float baseline.
+        own: The parameters with which the weights were trained, or rounded better; None for the
+            float baseline.
     """
     chosen = simulator.params(scheme(setting))
     weights, activations = dict(chosen.weights), dict(chosen.activations)
-    if trained is not None and setting.trained_ranges:
-        for found, kept in ((weights, trained.weights), (activations, trained.activations)):
+    if own is not None and setting.own_ranges:
+        for found, kept in ((weights, own.weights), (activations, own.activations)):
             found |= {name: kept[name] for name in _alike(found, kept)}
     for node in simulator.nodes:
         percent, params = setting.ranges.get(node.layer, 100), activations[node.name]
@@ -172,9 +180,9 @@ def model_params(
     return ModelParams(weights, activations)
 
 
-def _alike(found: Mapping[str, Any], trained: Mapping[str, Any]) -> list[str]:
-    """List the quantized tensors that have the bit width they were trained with."""
-    return [n for n, p in found.items() if p and trained[n] and p.bits == trained[n].bits]
+def _alike(found: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """List the quantized tensors that have the bit width they were trained or rounded with."""
+    return [n for n, p in found.items() if p and own[n] and p.bits == own[n].bits]
 
 
 def _short(bits: Mapping[str, int | None]) -> str:
