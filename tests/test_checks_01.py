@@ -2,22 +2,18 @@
 
 from typing import Any
 
-from quant_tutorial import checks, metrics, models
+from quant_tutorial import metrics, models
 from quant_tutorial.checks import lesson_01
 
 import keras
 import numpy as np
 import pytest
+from test_checks import said
 
 pytestmark = pytest.mark.slow
 
 WEIGHTS = np.array([72, 1152, 4608, 8000])
 WORK = np.array([56448, 225792, 115200, 8000])
-
-
-def said(capsys: pytest.CaptureFixture[str], exercise: str, answer: object) -> str:
-    checks.check(exercise, answer)
-    return capsys.readouterr().out
 
 
 def shares(fetch: float, work: float) -> np.ndarray:

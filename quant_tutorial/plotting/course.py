@@ -54,14 +54,14 @@ def describe_course() -> str:
     """Return a sentence on what `plot_course` draws (lesson 00)."""
     named = {lesson: text.replace("\n", " ") for lesson, (text, _) in _STEPS.items()}
     main, serving, beyond = (
-        ", ".join(f"{lesson} {named[lesson]}" for lesson in lessons)
+        "; ".join(f"{lesson}: {named[lesson]}" for lesson in lessons)
         for lessons in (
             ("01", "05", "08", "06", "09"),
             ("02", "03, 04", "07", "10"),
             ("11", "12"),
         )
     )
-    return f"The workflow: {main}. What serves it: {serving}. Part II: {beyond}."
+    return f"The workflow, {main}. What explains it, {serving}. Part II, {beyond}."
 
 
 def _corner(lesson: str) -> tuple[float, float]:

@@ -108,10 +108,10 @@ def describe_moments() -> str:
     moments = [moment.replace("\n", " ") for moment in _MOMENTS]
     parts = []
     for way, (weights, ranges) in _WAYS.items():
-        fixed = "never" if ranges is None else f"when {moments[ranges]}"
+        fixed = "never fixed" if ranges is None else f"fixed when {moments[ranges]}"
         parts.append(
             f"{way}: the rounding of the weights is decided when {moments[weights]}, the ranges of "
-            f"the activations are fixed {fixed}."
+            f"the activations are {fixed}."
         )
     return "\n".join(parts)
 
