@@ -110,5 +110,6 @@ def test_the_links_lead_somewhere() -> None:
             assert f"## {heading.replace('-', ' ').lower()}" in prose(target), heading
 
 
-def test_the_readme_leads_to_it() -> None:
+def test_the_readme_and_the_first_lesson_lead_to_it() -> None:
     assert "](notebooks/reference.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "](reference.md)" in prose("00_start_here.ipynb")
