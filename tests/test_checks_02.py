@@ -78,7 +78,7 @@ WRONG = [
     ("02.5", 10, "not clipped at all"),
     ("02.5", 8, "10 is off by 2 and rounding errors reach 0.2667"),
     ("02.5", 0, "must be positive"),
-    ("02.6", (8, 2 / 255), "miss the bound, narrowly"),
+    ("02.6", (8, 2 / 255), "misses the bound narrowly"),
     ("02.6", (10, 2 / 1023), "fewer bits are enough"),
     ("02.6", (5, 0.01), "try your bit width"),
     ("02.6", (9, 4 / 511), "this is its scale"),
