@@ -28,7 +28,8 @@ def sqnr_db(x: ArrayLike, x_hat: ArrayLike) -> float:
     """Return the signal-to-quantization-noise ratio in dB, 10·log10(mean x² / mean (x − x̂)²).
 
     The ratio is infinite when there is no error. Each bit of width adds about 6.02 dB as long as
-    nothing is clipped (Bennett, "Spectra of Quantized Signals", 1948). Lesson 02.
+    nothing is clipped and the steps are fine (Bennett, "Spectra of Quantized Signals", 1948).
+    Lesson 02.
 
     Raises:
         ValueError: when the shapes differ, there are no values, or all of `x` is 0.

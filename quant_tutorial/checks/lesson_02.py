@@ -40,8 +40,8 @@ def _scale(answer: Any) -> str | None:
 @exercise("02.2")
 def _zero_point(answer: Any) -> str | None:
     mistakes = {
-        "one too high. Is the scale right: how many intervals lie between 256 levels? And which "
-        "is the nearest integer?": 64,
+        "is the scale right: how many intervals lie between 256 levels? And which integer is the "
+        "nearest?": 64,
         "a zero point is an integer.": -128 + 3 / (4 / 255),
         "this counts from 0. Which integer stands for the minimum at 8 bits, signed?": 191,
         "this counts from 0, and with as many intervals as levels.": 192,
@@ -175,7 +175,7 @@ def _bits_for_error(answer: Any) -> str | None:
     right = next(n for n in range(2, 17) if params_from_range(0, 4, n).scale / 2 <= 1 / 128)
     if bits != right:
         hints = {
-            right - 1: "8 bits miss the bound, narrowly. How many intervals have 256 levels?",
+            right - 1: "this misses the bound narrowly. How many intervals lie between its levels?",
             right + 1: "fewer bits are enough. How far can a number be from its nearest level?",
         }
         return hints.get(int(bits), "try your bit width: how large is its scale?")

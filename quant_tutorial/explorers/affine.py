@@ -26,7 +26,7 @@ LOW, HIGH, STEP = -10.0, 10.0, 0.05
 
 
 class AffineExplorer(Explorer):
-    """Sliders for bit width, range and a number x, which the affine map quantizes (lesson 02).
+    """Sliders for bit width, range and a number x that is quantized with them (lesson 02).
 
     Args:
         bits: The initial bit width, 2 to 16.
