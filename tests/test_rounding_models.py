@@ -286,7 +286,7 @@ class TestCorrectBias:
         def means(model: keras.Model, name: str) -> np.ndarray:
             probe = keras.Model(model.inputs[0], model.get_layer(name).output)
             values = models.predict(probe, images)
-            return values.reshape(-1, values.shape[-1]).mean(axis=0)
+            return values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
 
         for name in simulator.weights:
             expected = means(simulator.model, name)

@@ -73,7 +73,7 @@ def adaround(
 
     def choose(task: Task) -> Choice:
         check_enough(task)
-        found = moments(task.layer, task.inputs, task.float_inputs)
+        found = moments(task.layer, task.inputs)
         params = scaled_for(task, found, scheme, search)
         layer = _layer(task, params, rows, seed)
         start = _candidate(task, params, np.zeros(task.weights.shape, np.int8), task.bias)

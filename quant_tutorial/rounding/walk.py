@@ -18,6 +18,7 @@ from quant_tutorial.frameworks import keras
 from quant_tutorial.rounding.matrices import (
     Moments,
     Shape,
+    mean_row,
     row_count,
     shape_of,
     weight_matrices,
@@ -236,7 +237,7 @@ def rounded_by(
 
 
 def mean_bias(
-    task: Task, found: Moments, params: QuantParams, integers: NDArray[np.int8]
+    task: Task, params: QuantParams, integers: NDArray[np.int8]
 ) -> NDArray[np.float32] | None:
     """Return the bias with which each output's mean is that of the float model (lesson 11).
 
@@ -245,8 +246,10 @@ def mean_bias(
     if task.bias is None:
         return None
     rounded = weight_matrices(task.layer, dequantize(integers, params, np.float64))
-    wanted = np.einsum("gi,gio->go", found.float_mean, task.matrices)
-    got = np.einsum("gi,gio->go", found.mean, rounded)
+    wanted, got = (
+        np.einsum("gi,gio->go", mean_row(task.layer, values), weights)
+        for values, weights in ((task.float_inputs, task.matrices), (task.inputs, rounded))
+    )
     return (task.bias + (wanted - got).ravel()).astype(np.float32)
 
 
