@@ -101,9 +101,9 @@ def test_the_dashboard_stands_alone(page: Page) -> None:
 
 def test_presets(lab: Locator) -> None:
     lab.get_by_role("button", name="where PTQ breaks").click()
-    said(lab, r"PTQ\. Weights 2 bits .* 28\.\d% of 10,000 images right")
+    said(lab, r"\(PTQ\)\. Weights 2 bits .* 28\.\d% of 10,000 images right")
     lab.get_by_role("button", name="rescued by QAT").click()
-    said(lab, r"Trained at W2A2, 9 of 9 ranges as trained.* 98\.\d% of 10,000 images right")
+    said(lab, r"Trained at W2A2 \(QAT\), 9 of 9 ranges their own.* 98\.\d% of 10,000 images right")
     assert lab.get_by_role("slider", name="conv2 weight bits").get_attribute("aria-valuenow") == (
         "2.0"
     )
