@@ -1,5 +1,7 @@
 """Tables and sentences; the pictures of the explorers are tested in test_explorers.py."""
 
+import re
+
 from quant_tutorial import plotting
 from quant_tutorial.explorers.post_training import PostTrainingFigure
 from quant_tutorial.table import Table
@@ -12,7 +14,18 @@ from matplotlib.figure import Figure
 class TestTable:
     def test_text_is_aligned(self) -> None:
         table = Table(["name", "n"], [["one", 1], ["twenty", 20]])
-        assert repr(table).splitlines() == ["name    n", "------  --", "one     1", "twenty  20"]
+        assert repr(table).splitlines() == ["name     n", "------  --", "one      1", "twenty  20"]
+
+    def test_numbers_are_on_the_right(self) -> None:
+        rows = [
+            ["a", "99.4%", "0.0 to 6.3", "8", "1 or 2"],
+            ["b", "100%", "−30.9 to 27.9", "–", "3"],
+        ]
+        table = Table(["name", "share", "range", "bits", "words"], rows)
+        assert repr(table).splitlines()[2] == "a     99.4%     0.0 to 6.3     8  1 or 2"
+        sides = re.findall(r"<th style='text-align: (\w+)'", table._repr_html_())
+        assert sides == ["left", "right", "right", "right", "left"]
+        assert repr(Table(["a", "b"], [])).splitlines() == ["a  b", "-  -"]
 
     def test_html_is_escaped(self) -> None:
         page = Table(["<a>"], [["x & y"], ["z"]])._repr_html_()

@@ -1,6 +1,18 @@
 """Draw the lessons' figures (`plot_…`, on given Axes) and describe them in words (`describe_…`)."""
 
 from quant_tutorial.plotting.answers import describe_changes, describe_flips, describe_points
+from quant_tutorial.plotting.calibration import (
+    describe_clipping,
+    describe_draws,
+    describe_range_error,
+    describe_shapes,
+    describe_workflow,
+    plot_clipping,
+    plot_draws,
+    plot_range_error,
+    plot_shapes,
+    plot_workflow,
+)
 from quant_tutorial.plotting.digits import describe_digits, plot_digits
 from quant_tutorial.plotting.errors import describe_sqnr, plot_sqnr
 from quant_tutorial.plotting.quantities import describe_bits, describe_db, describe_percent
@@ -24,23 +36,33 @@ __all__ = [
     "describe_accuracy_by_bits",
     "describe_bits",
     "describe_changes",
+    "describe_clipping",
     "describe_db",
     "describe_digits",
+    "describe_draws",
     "describe_flips",
     "describe_integers",
     "describe_percent",
     "describe_points",
+    "describe_range_error",
     "describe_rescue",
+    "describe_shapes",
     "describe_sizes",
     "describe_sqnr",
     "describe_straight_through",
     "describe_variants",
+    "describe_workflow",
     "plot_accuracy_by_bits",
+    "plot_clipping",
     "plot_digits",
+    "plot_draws",
     "plot_integer_histogram",
+    "plot_range_error",
     "plot_rescue",
+    "plot_shapes",
     "plot_sizes",
     "plot_sqnr",
     "plot_straight_through",
     "plot_variants",
+    "plot_workflow",
 ]
