@@ -18,6 +18,7 @@ from lesson_run import NOTEBOOKS, JupyterLab
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 from playwright.sync_api import TimeoutError as Late
 
+LESSON_PAGE = Path(__file__).with_name("lesson_page.js")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # Seconds until a result that has not come counts as missing; until a notebook is open; for Run All.
 PATIENCE, OPENING, RUNNING = 20, 120, 900
@@ -168,7 +169,7 @@ class Lesson:
 def opened(path: str, browser: Browser, jupyterlab: JupyterLab) -> Iterator[Lesson]:
     """Open a notebook, run what has to be run for its explorers, and end its kernel afterwards."""
     page = browser.new_page(viewport=VIEW)
-    page.add_init_script(path=Path(__file__).with_name("lesson_page.js"))
+    page.add_init_script(path=LESSON_PAGE)
     notebook = json.loads((NOTEBOOKS / path).read_text(encoding="utf-8"))
     ran = [n for n, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
     executed = jupyterlab.executed(path, len(ran))  # by nbval, in the kernel that the page finds

@@ -13,14 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
 
 ROOT = Path(__file__).parent.parent
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+COLLAPSED = "hide-output"  # this tag's name is myst-nb's, which makes the web edition
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -58,7 +61,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         # JupyterLab writes text as lists of lines, which are also the easiest to read in a diff.
         cell.source = cell.source.splitlines(keepends=True)
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        cell.metadata = kept(cell.metadata)
         for output in cell.get("outputs", []):
             if "text" in output:
                 output.text = output.text.splitlines(keepends=True)
@@ -68,6 +71,26 @@ def clean(notebook: nbformat.NotebookNode) -> None:
                 for kind, value in output.data.items():
                     if kind.startswith("text/"):
                         output.data[kind] = value.splitlines(keepends=True)
+        if "jupyter" in cell.metadata:
+            # In place of a collapsed output JupyterLab shows the first line of the first one, which
+            # may give the answer away; of an empty one it shows nothing. nbval ignores it.
+            cell.outputs.insert(0, nbformat.v4.new_output("display_data"))
+
+
+def kept(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a cell that readers and tests use: its tags, and whether it collapses.
+
+    The output of a cell with the tag `COLLAPSED`, or with the metadata by which JupyterLab knows
+    it, starts collapsed; such a cell gets both. JupyterLab drops its own when the cell is run.
+    """
+    tags = list(metadata.get("tags", []))
+    collapsed = metadata.get("jupyter", {}).get("outputs_hidden", False)
+    if collapsed and COLLAPSED not in tags:
+        tags.append(COLLAPSED)
+    found: dict[str, Any] = {"tags": tags} if tags else {}
+    if COLLAPSED in tags:
+        found["jupyter"] = {"outputs_hidden": True}
+    return found
 
 
 def main() -> None:

@@ -2,10 +2,17 @@
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from quant_tutorial.web.frames import is_explorer
+
+import nbformat
 import pytest
+from rerun_notebooks import COLLAPSED, clean
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(
@@ -16,6 +23,9 @@ NOTEBOOKS = sorted(
 LESSONS = [path for path in NOTEBOOKS if path.parent.name == "notebooks"]
 # Tags of nbval that keep an output from being compared.
 IGNORING = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
+
+
+HIDDEN = {"outputs_hidden": True}  # by which JupyterLab knows a collapsed output
 
 
 def named(path: Path) -> str:
@@ -75,7 +85,7 @@ def test_metadata_are_the_same_everywhere(path: Path) -> None:
         "language_info": {"name": "python"},
     }
     for cell in notebook["cells"]:
-        assert set(cell["metadata"]) <= {"tags"}, cell["id"]
+        assert set(cell["metadata"]) <= {"tags", "jupyter"}, cell["id"]
         # Ids that a person gave: they say what the cell is about, and never change by themselves.
         assert re.fullmatch(r"[a-z][a-z0-9-]+", cell["id"])
         assert not re.fullmatch(r"[0-9a-f]{8}(-.*)?", cell["id"])
@@ -184,3 +194,94 @@ def test_solutions_are_right(path: Path) -> None:
                 "".join(o["text"]) for o in cell["outputs"] if o.get("name") == "stdout"
             )
             assert printed.rstrip().endswith(": right."), cell["id"]
+
+
+def predictions(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each question of a lesson: the id of its cell, and the code cells up to the next heading."""
+    asked, found = None, []
+    for cell in read(path)["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            found.append(cell)
+        elif "**Predict:**" in text or re.search(r"^##? ", text, re.M):
+            if asked:
+                yield asked, found
+            asked, found = (cell["id"] if "**Predict:**" in text else None), []
+    if asked:
+        yield asked, found
+
+
+def is_collapsed(cell: dict[str, Any]) -> bool:
+    return COLLAPSED in cell["metadata"].get("tags", [])
+
+
+@every_notebook
+def test_a_collapsed_output_gives_nothing_away(path: Path) -> None:
+    for cell in read(path)["cells"]:
+        collapsed = is_collapsed(cell)
+        hint = f"{cell['id']}: run make notebooks"
+        assert cell["metadata"].get("jupyter") == (HIDDEN if collapsed else None), hint
+        # JupyterLab shows the first line of the first output: that one is empty.
+        empty = [output.get("data") == {} for output in cell.get("outputs", [])]
+        assert empty == [collapsed and place == 0 for place in range(len(empty))], hint
+        assert not collapsed or len(empty) >= 2, f"{cell['id']} has no output to collapse"
+
+
+@every_lesson
+def test_the_output_that_answers_a_question_starts_collapsed(path: Path) -> None:
+    collapsed = [cell["id"] for cell in code_cells(path) if is_collapsed(cell)]
+    answering = []
+    for asked, cells in predictions(path):
+        ids = [cell["id"] for cell in cells if is_collapsed(cell)]
+        answering += ids
+        # An explorer answers when the reader moves it. Some questions need no code at all.
+        moves = any(is_explorer(output) for cell in cells for output in cell["outputs"])
+        shows = any(cell["outputs"] for cell in cells)
+        if collapsed or path.stem >= "05":
+            assert ids or moves or not shows, f'no output after "{asked}" has the tag {COLLAPSED}'
+    assert collapsed == answering, "collapsed, though it answers no question"
+
+
+NOTEBOOK = """{"cells": [%s], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}"""
+
+
+def saved_by_jupyterlab(name: str, metadata: dict[str, Any], printed: str) -> dict[str, Any]:
+    output = {"name": "stdout", "output_type": "stream", "text": [f"{printed}\n"]}
+    return {
+        "cell_type": "code",
+        "execution_count": 1,
+        "id": name,
+        "metadata": metadata,
+        "outputs": [output],
+        "source": [f"print('{name}')"],
+    }
+
+
+def test_make_notebooks_keeps_what_is_collapsed() -> None:
+    as_opened = {"collapsed": True, "jupyter": HIDDEN, "trusted": True}
+    for metadata in (as_opened, {"tags": [COLLAPSED]}, {"tags": ["a", COLLAPSED]}):
+        cells = json.dumps(saved_by_jupyterlab("answer", metadata, "answer"))
+        notebook = nbformat.reads(NOTEBOOK % cells, as_version=4)
+        clean(notebook)
+        (cell,) = notebook.cells
+        tags = metadata.get("tags", [COLLAPSED])
+        assert cell.metadata == {"jupyter": HIDDEN, "tags": tags}
+        assert cell.outputs[0] == {"output_type": "display_data", "data": {}, "metadata": {}}
+        assert cell.outputs[1].text == ["answer\n"]
+        nbformat.validate(notebook)
+
+
+@pytest.mark.slow
+def test_nbval_compares_what_is_collapsed(tmp_path: Path) -> None:
+    cells = [
+        saved_by_jupyterlab(name, {"jupyter": HIDDEN}, printed)
+        for name, printed in (("right", "right"), ("wrong", "something else"))
+    ]
+    notebook = nbformat.reads(NOTEBOOK % ", ".join(map(json.dumps, cells)), as_version=4)
+    clean(notebook)
+    path = tmp_path / "collapsed.ipynb"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-rA", path]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert re.search(r"^PASSED .*Cell 0$", run.stdout, re.M), run.stdout
+    assert re.search(r"^FAILED .*Cell 1", run.stdout, re.M), run.stdout

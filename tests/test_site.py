@@ -61,6 +61,11 @@ def explorers(path: Path) -> list[tuple[bool, str]]:
     ]
 
 
+def is_collapsed(cell: dict[str, Any]) -> bool:
+    return "hide-output" in cell["metadata"].get("tags", [])
+
+
+WITH_COLLAPSED = [path for path in NOTEBOOKS if any(map(is_collapsed, read(path)["cells"]))]
 WITH_EXPLORER = [path for path in NOTEBOOKS if explorers(path)]
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
 every_explorer = pytest.mark.parametrize("path", WITH_EXPLORER, ids=named)
@@ -90,6 +95,10 @@ def parsed(site: Path, path: Path) -> BeautifulSoup:
     return BeautifulSoup(page_of(site, path).read_text(encoding="utf-8"), "html.parser")
 
 
+def open_all(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+
+
 def steps(figure: Tag) -> dict[str, Any]:
     return json.loads(figure.select_one("script[type='application/json']").string)
 
@@ -110,9 +119,25 @@ class TestPages:
         assert [re.sub(r"\W", "", h) for h in shown] == [re.sub(r"\W", "", h) for h in headings]
         code = [cell for cell in cells if cell["cell_type"] == "code" and source(cell)]
         assert len(article.select("div.cell_input")) == len(code)
-        assert len(article.select("details > summary")) == prose.count("<details>")
+        folded = article.select("details:not(.collapsed-output) > summary")
+        assert len(folded) == prose.count("<details>")
         assert len(article.select("math")) == len(re.findall(r"\$\$.+?\$\$|\$.+?\$", prose, re.S))
         assert not re.search(r"\$|\\frac|\\sum", article.get_text().split("Exercises")[0])
+
+    @pytest.mark.parametrize("path", WITH_COLLAPSED, ids=named)
+    def test_outputs_that_answer_a_question_start_collapsed(self, site: Path, path: Path) -> None:
+        code = [c for c in read(path)["cells"] if c["cell_type"] == "code" and source(c)]
+        shown = parsed(site, path).select("article.bd-article div.cell")
+        for cell, part in zip(code, shown, strict=True):
+            folded = part.select("details.collapsed-output")
+            assert len(folded) == is_collapsed(cell), cell["id"]
+            for details in folded:
+                assert not details.has_attr("open")
+                assert part.select("div.cell_output") == details.select("div.cell_output")
+                assert "Show the output" in details.summary.get_text()
+                # Nothing stands for the empty output, which is there for JupyterLab.
+                outputs = details.select_one("div.cell_output").find_all(recursive=False)
+                assert len(outputs) == len(cell["outputs"]) - 1, cell["id"]
 
     @every_notebook
     def test_the_navigation_lists_all_in_the_course_s_order(self, site: Path, path: Path) -> None:
@@ -208,6 +233,7 @@ class TestExplorers:
     @every_explorer
     def test_it_steps_from_the_keyboard(self, site: Path, page: Page, path: Path) -> None:
         page.goto(page_of(site, path).as_uri())
+        open_all(page)
         for number, (moves, _) in enumerate(explorers(path)):
             if not moves:
                 continue
@@ -283,6 +309,60 @@ class TestInTheBrowser:
         page.keyboard.press("Enter")
         assert details.evaluate("d => d.open") is True
 
+    @pytest.mark.parametrize("path", WITH_COLLAPSED, ids=named)
+    @pytest.mark.parametrize("script", [True, False], ids=["", "without JavaScript"])
+    def test_a_button_shows_an_output(
+        self, site: Path, browser: Browser, path: Path, script: bool
+    ) -> None:
+        context = browser.new_context(java_script_enabled=script)
+        opened = context.new_page()
+        opened.goto(page_of(site, path).as_uri())
+        for details in opened.locator("details.collapsed-output").all():
+            button, output = details.locator("summary"), details.locator("div.cell_output")
+            assert not output.is_visible()
+            assert button.inner_text() == "Show the output"
+            button.focus()
+            opened.keyboard.press("Enter")
+            assert output.is_visible()
+            assert button.inner_text() == "Hide the output"
+            button.click()
+            assert not output.is_visible()
+        context.close()
+
+    def test_on_paper_all_outputs_are_shown(self, site: Path, page: Page) -> None:
+        page.goto(page_of(site, WITH_COLLAPSED[0]).as_uri())
+        page.emulate_media(media="print")
+        for details in page.locator("article details").all():
+            assert details.evaluate("d => d.open") is False
+            # What is in it takes its place, and the button none.
+            assert details.bounding_box()["height"] > 20
+            is_output = "collapsed-output" in (details.get_attribute("class") or "")
+            assert details.locator("summary").is_visible() != is_output
+            assert not is_output or details.locator("div.cell_output").is_visible()
+        page.emulate_media(media="screen")
+
+    def test_an_explorer_in_a_collapsed_output_steps(self, site: Path, page: Page) -> None:
+        # As myst-nb and `collapsing` write it; so far no lesson has one.
+        text = page_of(site, WITH_EXPLORER[0]).read_text(encoding="utf-8")
+        start, end = '<figure class="explorer">', "</figure>"
+        button = '<details class="collapsed-output"><summary>Show the output</summary>'
+        text = text.replace(start, button + start, 1).replace(end, f"{end}</details>", 1)
+        changed = page_of(site, WITH_EXPLORER[0]).with_name("with_collapsed_explorer.html")
+        changed.write_text(text, encoding="utf-8")
+        page.goto(changed.as_uri())
+        changed.unlink()
+        figure = page.locator("figure.explorer").first
+        slider, caption = figure.locator("input[type=range]").first, figure.locator("figcaption")
+        assert not slider.is_visible()
+        page.locator("details.collapsed-output > summary").first.press("Enter")
+        before = caption.text_content()
+        slider.press("End")
+        page.wait_for_function(
+            "([caption, before]) => caption.textContent !== before",
+            arg=[caption.element_handle(), before],
+        )
+        assert figure.locator("img").evaluate("async i => (await i.decode(), i.naturalWidth)") > 0
+
     def test_a_link_leads_to_its_heading(self, site: Path, page: Page) -> None:
         (path,) = [path for path in LESSONS if path.stem == "02_affine_quantization"]
         page.goto(page_of(site, path).as_uri())
@@ -320,6 +400,7 @@ class TestInTheBrowser:
         opened = context.new_page()
         for path in WITH_EXPLORER:
             opened.goto(page_of(site, path).as_uri())
+            open_all(opened)
             found = Axe().run(opened, context="figure.explorer").response["violations"]
             serious = [v["id"] for v in found if v["impact"] in ("serious", "critical")]
             assert serious == [], path.name

@@ -5,7 +5,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 project = "Neural-network quantization in TensorFlow"
-extensions = ["myst_nb", "quant_tutorial.web.mathml"]
+extensions = ["myst_nb", "quant_tutorial.web.mathml", "quant_tutorial.web.collapsing"]
 root_doc = "index"
 html_title = project
 html_theme = "sphinx_book_theme"

@@ -141,6 +141,8 @@ def _prepare_notebook(
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = _relinked("".join(cell["source"]), path, sources)
+        if "outputs" in cell:  # an empty one is there only for JupyterLab
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("data") != {}]
         for place, output in enumerate(cell.get("outputs", [])):
             data = output.get("data", {})
             if "image/png" not in data:
