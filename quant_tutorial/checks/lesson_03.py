@@ -191,7 +191,7 @@ def _own_observer(answer: Any) -> str | None:
             return hint
     seen = answer(4)
     for batch in 40 * [_streams()["with a long tail"][0]]:
-        seen.observe(batch)
+        seen.observe(batch.copy())
     size = len(pickle.dumps(vars(seen)))
     if size > 300_000:
         return (
@@ -211,6 +211,7 @@ def _streams() -> Mapping[str, list[NDArray[np.float64]]]:
         "all negative": [-batch for batch in tail],
         "of both signs": [random.standard_t(4, 5000) for _ in range(6)],
         "larger in each batch": [4**k * batch for k, batch in enumerate(tail)],
+        "smaller in each batch": [batch / 4**k for k, batch in enumerate(tail)],
         "all 0": [np.zeros(100)] * 2,
     }
 

@@ -163,7 +163,7 @@ class RangeFigure:
         )
         ax.set_yticks(range(self._HIGHEST + 1), [f"{n}×" for n in range(self._HIGHEST + 1)])
         ax.axhline(1, color=GREY, lw=0.8)
-        title = "Mean squared error with one end of the range here, the other as above"
+        title = "The mean squared error if one end of the range moves"
         ax.set_title(title, loc="left", fontsize=10)
         (total,) = ax.plot([], [], color="black", lw=1.8, label="sum")
         (rounding,) = ax.plot([], [], "--", color=BLUE, lw=1.6, label="rounding")

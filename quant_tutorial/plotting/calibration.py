@@ -22,6 +22,7 @@ _STEPS = {  # of the workflow, with what each needs
     "evaluate": ("the accuracy of the\nquantized model", "test images\nand labels"),
 }
 _BOTH_WAYS = {"arrowstyle": "<|-|>", "color": BLUE, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # behind a label
 _PARTS = {"rounding": ("--", BLUE), "clipping": (":", VERMILION)}
 
 
@@ -86,7 +87,7 @@ def plot_clipping(ax: Axes, values: ArrayLike, params: QuantParams, title: str =
     ax.plot(levels, np.full(len(levels), 1.12 * top), "v", color=BLUE, ms=5)
     ax.annotate("", (levels[-2], 0.75 * top), (levels[-1], 0.75 * top), arrowprops=_BOTH_WAYS)
     middle = (levels[-2] + levels[-1]) / 2
-    ax.text(middle, 0.8 * top, "scale", color=BLUE, ha="center", fontsize=9)
+    ax.text(middle, 0.8 * top, "scale", color=BLUE, ha="center", fontsize=9, bbox=_PAPER)
     if beyond.any():
         ax.annotate(
             "clipped",
@@ -137,7 +138,7 @@ def plot_range_error(
     ax.plot(ends[best], errors[best], "*", color=ORANGE, ms=16, mec="black", label="smallest")
     top = 4 * errors.min()
     ax.set(xlabel="upper end of the range", ylabel="mean squared error", ylim=(-0.03 * top, top))
-    ax.legend()
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
 
 
 def describe_range_error(ends: Sequence[float], errors: Sequence[float]) -> str:
@@ -155,9 +156,10 @@ def plot_shapes(ax: Axes, p: NDArray[np.floating], q: NDArray[np.floating], titl
     places = np.arange(len(p))
     ax.bar(places, p, 1.0, color=GREY, label="p, before")
     ax.stairs(q, np.arange(len(q) + 1) - 0.5, color=BLUE, lw=2, label="q, after")
-    ax.set(xlabel="bin", ylabel="share of the values")
+    top = 1.35 * max(np.max(p), np.max(q))  # the legend stands above the bars
+    ax.set(xlabel="bin", ylabel="share of the values", ylim=(0, top))
     ax.set_title(title, loc="left", fontsize=10)
-    ax.legend()
+    ax.legend(ncols=2, loc="upper right")
 
 
 def describe_shapes(p: NDArray[np.floating], q: NDArray[np.floating], divergence: float) -> str:
