@@ -13,7 +13,12 @@ from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.affine import HIGH, LOW, STEP, AffineExplorer
 from quant_tutorial.explorers.base import Explorer
-from quant_tutorial.explorers.calibration import RangeExplorer
+from quant_tutorial.explorers.calibration import (
+    RangeExplorer,
+    describe_multiple,
+    error_multiples,
+    slider_limits,
+)
 from quant_tutorial.explorers.granularity import GranularityExplorer
 from quant_tutorial.explorers.multiplier import MultiplierExplorer
 from quant_tutorial.explorers.post_training import PostTrainingExplorer
@@ -220,31 +225,95 @@ class TestRangeExplorer:
                 picture(explorer)
                 assert explorer.text.startswith(f"{name} at {bits} bits")
             explorer.bits.value = 4
-            for percent in range(101):
-                for ends in ((0, percent), (percent, 100)):
-                    explorer.percent.value = ends
-                    assert explorer.percent.value == ends
+            slider = explorer.range
+            stops = np.arange(slider.min, slider.max + slider.step / 2, slider.step).round(9)
+            assert len(stops) <= 203
+            for index, stop in enumerate(stops[::2].tolist()):
+                for ends in ((slider.min, stop), (stop, slider.max)):
+                    explorer.range.value = ends
+                    assert explorer.range.value == ends
                     assert explorer.text.startswith(f"{name} at 4 bits")
-                    if percent % SAMPLE == 0:
+                    if index % 20 == 0:
                         picture(explorer)
+
+    def test_the_slider_covers_the_values_in_their_own_unit(
+        self, statistics: dict[str, Statistics]
+    ) -> None:
+        explorer = RangeExplorer(statistics, "relu")
+        for name in [*statistics, "relu"]:
+            explorer.layer.value = name
+            slider, fields = explorer.range, explorer.controls[1].fields
+            low, high = statistics[name].range("min_max", 8)
+            assert slider.value == (slider.min, slider.max)
+            assert min(low, 0) - slider.step < slider.min <= min(low, 0)
+            assert max(high, 0) <= slider.max <= max(high, 0) + slider.step
+            assert tuple(field.value for field in fields) == slider.value
+            assert {(field.min, field.max, field.step) for field in fields} == {
+                (slider.min, slider.max, slider.step)
+            }
+            fields[1].value = slider.max - slider.step
+            assert slider.value == (slider.min, fields[1].value)
+
+    @pytest.mark.parametrize(
+        ("ends", "limits"),
+        [
+            ((0, 9.24), (0, 9.25, 0.05)),
+            ((-30.86, 27.88), (-31, 28, 0.5)),
+            ((0, 1), (0, 1, 0.005)),
+            ((0, 0), (0, 0.005, 0.005)),
+            ((2, 3), (0, 3, 0.02)),
+            ((0, 1586.2), (0, 1590, 10)),
+        ],
+    )
+    def test_limits_are_round_numbers(
+        self, ends: tuple[float, float], limits: tuple[float, float, float]
+    ) -> None:
+        assert slider_limits(*ends) == limits
 
     def test_the_sentence_is_the_error_of_the_range(
         self, statistics: dict[str, Statistics]
     ) -> None:
         explorer = RangeExplorer(statistics, "relu", bits=3)
-        explorer.percent.value = (0, 50)
-        high = statistics["relu"].ranges(3)["min_max"][1] / 2
-        rounding, clipping = statistics["relu"].distribution.error(params_from_range(0, high, 3))
-        assert f"rounding {rounding:.3g} and clipping {clipping:.3g}" in explorer.text
-        assert "Of the calibrators mse does best" in explorer.text
+        high = explorer.range.max / 2
+        explorer.range.value = (0, high)
+        distribution = statistics["relu"].distribution
+        rounding, clipping = distribution.error(params_from_range(0, high, 3))
+        smallest = sum(
+            distribution.error(params_from_range(*statistics["relu"].range("mse", 3), 3))
+        )
+        assert f"(rounding {rounding:.3g}, clipping {clipping:.3g})" in explorer.text
+        assert f"{(rounding + clipping) / smallest:.2f}× the smallest possible" in explorer.text
+        assert re.search(r"mse 0 to [\d.]+ \(1\.00×\)", explorer.text)
 
-    def test_marks_lie_on_the_sum(self, statistics: dict[str, Statistics]) -> None:
+    def test_the_curve_has_the_calibrators_errors(self, statistics: dict[str, Statistics]) -> None:
         explorer = RangeExplorer(statistics, "relu", bits=4)
-        total = explorer.plot._curves[0]
-        for name, (low, high) in statistics["relu"].ranges(4).items():
-            (x,), (y,) = explorer.plot._marks[name].get_data()
-            assert (low, x) == (0, high)
-            assert y == pytest.approx(np.interp(x, *total.get_data()), rel=0.1)
+        places, errors = explorer.plot._curves[0].get_data()
+        chosen = statistics["relu"].ranges(4)
+        multiples, _ = error_multiples(statistics["relu"].distribution, 4, chosen)
+        for name, (_, high) in chosen.items():
+            assert tuple(explorer.plot._ends[name].get_xdata()) == chosen[name]
+            drawn = np.interp(high, places[1:], errors[1:])
+            assert drawn == pytest.approx(multiples[name], rel=0.1)
+        assert min(errors[1:]) == pytest.approx(1, abs=0.02)
+
+    def test_both_ends_move_where_there_are_negative_values(
+        self, statistics: dict[str, Statistics]
+    ) -> None:
+        name = next(n for n in statistics if statistics[n].range("min_max", 4)[0] < 0)
+        explorer = RangeExplorer(statistics, name, bits=4)
+        low, high = explorer.range.value
+        places, errors = explorer.plot._curves[0].get_data()
+        assert places[0] < 0 < places[-1]
+        distribution = statistics[name].distribution
+        unit = sum(distribution.error(params_from_range(*statistics[name].range("mse", 4), 4)))
+        for index, ends in ((3, (places[3], high)), (-3, (low, places[-3]))):
+            error = sum(distribution.error(params_from_range(*ends, 4)))
+            assert errors[index] == pytest.approx(error / unit)
+
+    def test_multiples(self) -> None:
+        assert [describe_multiple(x) for x in (1, 9.876, 10.4, 1000.1)] == [
+            *("1.00×", "9.88×", "10×", ">1000×")
+        ]
 
     def test_an_unknown_layer(self, statistics: dict[str, Statistics]) -> None:
         with pytest.raises(ValueError, match=r"layer must be one of relu, .*, got 'conv'"):

@@ -41,6 +41,15 @@ class Control:
         for part in (self.slider, *self.fields):
             part.disabled = disabled
 
+    def limit(self, low: float, high: float, step: float) -> None:
+        """Give a slider with two handles other limits, and set its handles to them."""
+        for field in self.fields:
+            with field.hold_trait_notifications():
+                field.min, field.max, field.step = low, high, step
+        with self.slider.hold_trait_notifications():
+            self.slider.min, self.slider.max, self.slider.step = low, high, step
+            self.slider.value = low, high
+
 
 def integer(
     label: str, value: int, low: int, high: int, step: int = 1, widths: tuple[str, str] = _WIDTHS

@@ -59,8 +59,9 @@ def test_calibration_bits(statistics: dict[str, Statistics], report: Report) -> 
 
 def test_calibration_range(statistics: dict[str, Statistics], report: Report) -> None:
     explorer = RangeExplorer(statistics, "relu2")
-    ends = [(0, end) for end in np.random.default_rng(0).permutation(np.arange(1, 101)).tolist()]
-    time = moving(ends, lambda pair: setattr(explorer.percent, "value", pair))
+    stops = explorer.range.max / 100 * np.random.default_rng(0).permutation(np.arange(1, 101))
+    ends = [(0, end) for end in stops.tolist()]
+    time = moving(ends, lambda pair: setattr(explorer.range, "value", pair))
     assert "mean squared error" in explorer.text
     report("explorer of 03 in the kernel, moving the range", time, "ms")
 
