@@ -1,8 +1,14 @@
-"""Two further networks, with the layers that the baseline does not have; trained for a moment."""
+"""Two further networks, with the layers that the baseline does not have; trained for a moment.
 
+`python tests/architectures.py` trains them, and writes their weights beside this file.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+NETWORKS = Path(__file__).with_name("networks")
 
 
 def separable() -> Any:
@@ -60,3 +66,23 @@ def trained(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
     model.compile(keras.optimizers.Adam(rate), loss)
     model.fit(images, labels, batch_size=batch, epochs=epochs, verbose=0)
     return model
+
+
+def load(name: str) -> Any:
+    """Return a network with its trained weights: "separable" or "residual"."""
+    model = {"separable": separable, "residual": residual}[name]()
+    model.load_weights(NETWORKS / f"{name}.weights.h5")
+    return model
+
+
+if __name__ == "__main__":
+    from quant_tutorial import mnist
+
+    data = mnist.load()
+    NETWORKS.mkdir(exist_ok=True)
+    for network in (separable(), residual()):
+        trained(network, mnist.to_float(data.x_train[:12_000]), data.y_train[:12_000])
+        # A copy, so that the optimizer's state is not in the file.
+        copy = type(network).from_config(network.get_config())
+        copy.set_weights(network.get_weights())
+        copy.save_weights(NETWORKS / f"{network.name}.weights.h5")

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ RUN_BY_THE_PAGE = "02_affine_quantization.ipynb"
 # Bytes for the kernel of a notebook: Binder has 2 GB, and JupyterLab needs some of that.
 MEMORY = 1.5e9
 MAXRSS = "__import__('resource').getrusage(0).ru_maxrss"
-FURTHER = {"separable": architectures.separable, "residual": architectures.residual}
 LAB = pytest.StashKey[JupyterLab]()
 
 
@@ -203,51 +202,36 @@ def baseline() -> Any:
 
 
 @pytest.fixture(scope="session")
-def files(baseline: Any, calibration: np.ndarray) -> dict[str, bytes]:
-    """The baseline as `.tflite`: float32, and full-integer int8 with each type of input."""
+def converted(
+    baseline: Any, calibration: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., bytes]:
+    """Convert the baseline in a mode, with a type of input; one worker does it for all."""
     from quant_tutorial import tflite
 
-    int8 = {
-        io: tflite.convert(baseline, "int8", calibration=calibration, io=io)
-        for io in ("int8", "uint8", "float32")
-    }
-    return {
-        "float32": tflite.convert(baseline, "float32"),
-        **{f"int8, {io} input": content for io, content in int8.items()},
-    }
+    folder = shared_folder(tmp_path_factory)
+
+    def convert(mode: str, io: str | None = None) -> bytes:
+        path = folder / f"baseline-{mode}-{io}.tflite"
+        with alone(path.with_suffix(".lock")):
+            if not path.exists():
+                images = calibration if mode.startswith("int") else None
+                path.write_bytes(tflite.convert(baseline, mode, calibration=images, io=io))
+        return path.read_bytes()
+
+    return convert
 
 
 @pytest.fixture(scope="session")
-def further(data: mnist.Mnist, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """The networks of `architectures`, by name, trained for a few seconds each."""
-    return Further(shared_folder(tmp_path_factory), data)
+def files(converted: Callable[..., bytes]) -> dict[str, bytes]:
+    """The baseline as `.tflite`: float32, and full-integer int8 with each type of input."""
+    int8 = {f"int8, {io} input": converted("int8", io) for io in ("int8", "uint8", "float32")}
+    return {"float32": converted("float32"), **int8}
 
 
-class Further(Mapping[str, Any]):
-    """Trains a network when a test first asks for it, and keeps its weights for other workers."""
-
-    def __init__(self, folder: Path, data: mnist.Mnist) -> None:
-        self._folder, self._data, self._made = folder, data, {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            weights = self._folder / f"{name}.weights.h5"
-            with alone(self._folder / f"{name}.lock"):
-                model = FURTHER[name]()
-                if weights.exists():
-                    model.load_weights(weights)
-                else:
-                    images = mnist.to_float(self._data.x_train[:12_000])
-                    architectures.trained(model, images, self._data.y_train[:12_000])
-                    model.save_weights(weights)
-            self._made[name] = model
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(FURTHER)
-
-    def __len__(self) -> int:
-        return len(FURTHER)
+@pytest.fixture(scope="session")
+def further() -> Mapping[str, Any]:
+    """The networks of `architectures`, by name."""
+    return {name: architectures.load(name) for name in ("separable", "residual")}
 
 
 @contextlib.contextmanager
@@ -279,14 +263,11 @@ def staged(simulator: Any, x_test: np.ndarray) -> Any:
 
 
 @pytest.fixture(scope="session")
-def ladder(files: dict[str, bytes], baseline: Any, calibration: np.ndarray) -> dict[str, bytes]:
+def ladder(files: dict[str, bytes], converted: Callable[..., bytes]) -> dict[str, bytes]:
     """The baseline as `.tflite` in every mode of the converter, each with its usual input type."""
-    from quant_tutorial import tflite
-
-    integer = ("int8_fallback", "int16x8")
+    others = ("dynamic", "float16", "int8_fallback", "int16x8")
     return {
         "float32": files["float32"],
-        **{mode: tflite.convert(baseline, mode) for mode in ("dynamic", "float16")},
-        **{mode: tflite.convert(baseline, mode, calibration=calibration) for mode in integer},
+        **{mode: converted(mode) for mode in others},
         "int8": files["int8, int8 input"],
     }

@@ -228,7 +228,7 @@ class TestRangeExplorer:
             slider = explorer.range
             stops = np.arange(slider.min, slider.max + slider.step / 2, slider.step).round(9)
             assert len(stops) <= 203
-            for index, stop in enumerate(stops[::2].tolist()):
+            for index, stop in enumerate(stops[:: 2 if name == "relu" else 10].tolist()):
                 for ends in ((slider.min, stop), (stop, slider.max)):
                     explorer.range.value = ends
                     assert explorer.range.value == ends
@@ -252,7 +252,7 @@ class TestRangeExplorer:
                 (slider.min, slider.max, slider.step)
             }
             fields[1].value = slider.max - slider.step
-            assert slider.value == (slider.min, fields[1].value)
+            assert slider.value == pytest.approx((slider.min, fields[1].value))
 
     @pytest.mark.parametrize(
         ("ends", "limits"),
