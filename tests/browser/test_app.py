@@ -75,7 +75,7 @@ def lab(page: Page) -> Locator:
     root = page.locator(".quant-explorer")
     root.get_by_role("button", name="8-bit deploy").click()
     root.get_by_role("button", name="Clear").click()
-    said(root, r"PTQ\. Weights 8 bits .* of 10,000 images right.*The canvas is empty\.")
+    said(root, r"\(PTQ\)\. Weights 8 bits .* of 10,000 images right.*The canvas is empty\.")
     return root
 
 
