@@ -28,14 +28,14 @@ def test_workflow(ax: Axes) -> None:
 
 def test_clipping(ax: Axes) -> None:
     params = params_from_range(0, 3, 3)
-    plotting.plot_clipping(ax, VALUES, params, "narrow")
+    plotting.plot_clipped_histogram(ax, VALUES, params, "narrow")
     levels = ax.lines[-1].get_xdata()
     assert levels == pytest.approx(np.arange(8) * 3 / 7)
     assert "clipped" in {text.get_text() for text in ax.texts}
-    sentence = plotting.describe_clipping(VALUES, params)
+    sentence = plotting.describe_clipped_histogram(VALUES, params)
     assert sentence.startswith("Range 0 to 3: 8 levels, 0.429 apart; 10.0% of the values lie")
     wide = Figure().subplots()
-    plotting.plot_clipping(wide, VALUES, params_from_range(0, 9, 3))
+    plotting.plot_clipped_histogram(wide, VALUES, params_from_range(0, 9, 3))
     assert "clipped" not in {text.get_text() for text in wide.texts}
 
 

@@ -2,12 +2,12 @@
 
 from quant_tutorial.plotting.answers import describe_changes, describe_flips, describe_points
 from quant_tutorial.plotting.calibration import (
-    describe_clipping,
+    describe_clipped_histogram,
     describe_draws,
     describe_range_error,
     describe_shapes,
     describe_workflow,
-    plot_clipping,
+    plot_clipped_histogram,
     plot_draws,
     plot_range_error,
     plot_shapes,
@@ -36,7 +36,7 @@ __all__ = [
     "describe_accuracy_by_bits",
     "describe_bits",
     "describe_changes",
-    "describe_clipping",
+    "describe_clipped_histogram",
     "describe_db",
     "describe_digits",
     "describe_draws",
@@ -53,7 +53,7 @@ __all__ = [
     "describe_variants",
     "describe_workflow",
     "plot_accuracy_by_bits",
-    "plot_clipping",
+    "plot_clipped_histogram",
     "plot_digits",
     "plot_draws",
     "plot_integer_histogram",

@@ -60,7 +60,9 @@ def describe_workflow() -> str:
     return f"Four steps in turn: {'; '.join(steps)}. Calibration is the second."
 
 
-def plot_clipping(ax: Axes, values: ArrayLike, params: QuantParams, title: str = "") -> None:
+def plot_clipped_histogram(
+    ax: Axes, values: ArrayLike, params: QuantParams, title: str = ""
+) -> None:
     """Draw a histogram with the levels of a range, and what lies beyond it (lesson 03).
 
     The tail that is clipped has another colour and hatching. An arrow leads from the tail to the
@@ -102,8 +104,8 @@ def plot_clipping(ax: Axes, values: ArrayLike, params: QuantParams, title: str =
     ax.set_title(title, loc="left", fontsize=10)
 
 
-def describe_clipping(values: ArrayLike, params: QuantParams) -> str:
-    """Return a sentence on what `plot_clipping` draws (lesson 03)."""
+def describe_clipped_histogram(values: ArrayLike, params: QuantParams) -> str:
+    """Return a sentence on what `plot_clipped_histogram` draws (lesson 03)."""
     values = np.asarray(values)
     beyond = np.mean((values < params.minimum) | (values > params.maximum))
     return (
