@@ -30,7 +30,6 @@ def _shares_of_the_fetches(answer: Any) -> str | None:
     if np.allclose(given, right, atol=2e-3):
         return None
     mistakes = {
-        "these are percentages. A share goes from 0 to 1.": 100 * right,
         "these are the shares of the instructions. What is asked is the other part.": 1 - right,
         "this is the fetching divided by the instructions. A share is divided by both "
         "together.": right / (1 - right),
@@ -56,6 +55,8 @@ def _shares_of_the_fetches(answer: Any) -> str | None:
             return hint
     if np.allclose(given, right, atol=6e-3):
         return "close: give three digits of each."
+    if np.allclose(given / 100, right, atol=6e-3):
+        return "these are percentages. A share goes from 0 to 1."
     names = np.array(["conv1", "conv2", "conv3", "logits"])
     off = ", ".join(names[~np.isclose(given, right, atol=2e-3)])
     return f"look again at {off}: the bytes of its weights, and how many instructions it takes."
