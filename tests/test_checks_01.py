@@ -39,11 +39,17 @@ KINDS = ["full integer", "dynamic range", "weight-only", "float16", "QAT"]
 RIGHT = [
     ("01.1", shares(160, 4.375)),
     ("01.1", [0.045, 0.157, 0.594, 0.973]),
+    ("01.1", list(map(float, np.round(shares(160, 4.375), 4)))),
     ("01.2", KINDS),
+    ("01.2", np.array([f"{kind} quantization" for kind in KINDS[:4]] + ["QAT"])),
     ("01.2", ("Full-integer", "dynamic", "weight only", "FLOAT16", "quantization-aware training")),
     ("01.3", (9, 993 / 1009)),
     ("01.3", (9, 0.9841)),
+    ("01.3", np.array([9, 0.9841])),
+    ("01.3", (np.int64(9), np.float32(993 / 1009))),
     ("01.4", size),
+    ("01.4", lambda m, b: np.int64(size(m, b))),
+    ("01.4", lambda m, b: float(size(m, b))),
     ("01.5", cut(0.35, 0, 1)),
     ("01.5", cut(0.3, 0, 0.8)),
 ]
@@ -69,6 +75,8 @@ WRONG = [
     ("01.1", shares(160, 0.3), "arithmetic alone"),
     ("01.1", 160 / (160 + 4.375) * np.ones(4), "each time that it is used"),
     ("01.1", WEIGHTS / WEIGHTS.sum(), "in all fetches"),
+    ("01.1", [4.5, 15.7, 59.4, 97.3], "percentages"),
+    ("01.1", [0.05, 0.16, 0.59, 0.97], "close: give three digits"),
     ("01.1", [0.045, 0.2, 0.594, 0.973], "look again at conv2:"),
     ("01.1", 0.973, "four numbers are needed"),
     ("01.2", instead(0, "dynamic range"), "(a) between its layers the activations are floats"),
@@ -76,7 +84,7 @@ WRONG = [
     ("01.2", instead(1, "full integer"), "(b) it fixes the ranges of the activations before"),
     ("01.2", instead(1, "weight-only"), "(b) its arithmetic"),
     ("01.2", instead(2, "float16"), "(c) how many bits"),
-    ("01.2", instead(3, "weight-only"), "(d) this GPU computes in float16"),
+    ("01.2", instead(3, "weight-only"), "(d) that saves enough memory"),
     ("01.2", instead(4, "full integer"), "(e) it rounds after training"),
     ("01.2", instead(4, "PTQ"), "'PTQ' is none of the five names"),
     ("01.2", KINDS[:4], "a list of five names"),
@@ -101,7 +109,8 @@ WRONG = [
     ("01.4", lambda m, b: parts(m)[0] * b // 8 + 4 * parts(m)[1], "whole bytes only"),
     ("01.4", lambda m, b: size(m, b) / 1000, "not in kilobytes"),
     ("01.4", lambda m, b: size(m, 32), "depend on the bit width"),
-    ("01.4", lambda m, b: 1, "they take 5,451 bytes, and not 1"),
+    ("01.4", lambda m, b: 1, "it returns 1, which is too few"),
+    ("01.4", lambda m, b: size(m, b) + 4, "which is too many"),
     ("01.5", lambda images: images, "allows two shades"),
     ("01.5", lambda images: images[..., 0] > 0.3, "the shape of the images"),
     ("01.5", cut(0.35, 0, 255), "expects numbers from 0 to 1"),
@@ -116,7 +125,12 @@ def test_wrong(capsys: pytest.CaptureFixture[str], exercise: str, answer: Any, h
     assert told.startswith(f"Exercise {exercise}: not yet: ")
     assert hint in told
     # No hint gives the answer away.
-    given_away = {"01.1": ["0.9", "0.5"], "01.3": ["0.984", "digit 9"], "01.5": ["0.35"]}
+    given_away = {
+        "01.1": ["0.9", "0.5"],
+        "01.4": ["5,451", "weights and"],
+        "01.3": ["0.984", "digit 9"],
+        "01.5": ["0.35"],
+    }
     assert not any(number in told for number in given_away.get(exercise, []))
 
 

@@ -30,7 +30,6 @@ def _shares_of_the_fetches(answer: Any) -> str | None:
     if np.allclose(given, right, atol=2e-3):
         return None
     mistakes = {
-        "these are percentages. A share goes from 0 to 1.": 100 * right,
         "these are the shares of the instructions. What is asked is the other part.": 1 - right,
         "this is the fetching divided by the instructions. A share is divided by both "
         "together.": right / (1 - right),
@@ -52,8 +51,12 @@ def _shares_of_the_fetches(answer: Any) -> str | None:
         "layer.": _WEIGHTS / _WEIGHTS.sum(),
     }
     for hint, wrong in mistakes.items():
-        if np.allclose(given, wrong, atol=2e-3):
+        if np.allclose(given, wrong, rtol=5e-3, atol=2e-3):
             return hint
+    if np.allclose(given, right, atol=6e-3):
+        return "close: give three digits of each."
+    if np.allclose(given / 100, right, atol=6e-3):
+        return "these are percentages. A share goes from 0 to 1."
     names = np.array(["conv1", "conv2", "conv3", "logits"])
     off = ", ".join(names[~np.isclose(given, right, atol=2e-3)])
     return f"look again at {off}: the bytes of its weights, and how many instructions it takes."
@@ -94,8 +97,7 @@ _OBJECTIONS = (
         "QAT": "it needs the training data, and here there is none.",
     },
     {
-        "weight-only": "this GPU computes in float16 whatever the file holds. Which kind stores "
-        "that?",
+        "weight-only": "that saves enough memory. Is there a milder kind that does, too?",
         "dynamic range": "its integer arithmetic is of no use to this GPU.",
         "full integer": "its integer arithmetic is of no use to this GPU.",
         "QAT": "it trains for integers, and this GPU has no use for them.",
@@ -115,7 +117,8 @@ def _kinds(answer: Any) -> str | None:
     if isinstance(answer, str) or len(answer) != len(names):
         return f"a list of five names is needed, one for each case, got {answer!r}."
     for case, name, right, objections in zip(names, answer, _RIGHT_KINDS, _OBJECTIONS, strict=True):
-        kind = _KINDS.get("".join(c for c in str(name).lower() if c.isalnum()))
+        letters = "".join(c for c in str(name).lower() if c.isalnum())
+        kind = _KINDS.get(letters) or _KINDS.get(letters.removesuffix("quantization"))
         if kind is None:
             return f"{name!r} is none of the five names: {', '.join(sorted(set(_RIGHT_KINDS)))}."
         if kind != right:
@@ -198,8 +201,9 @@ def _own_size(answer: Any) -> str | None:
             if got in values:
                 return hint
         return (
-            f"the model {model.name} has {weights:,} weights and {biases:,} biases once batch norm "
-            f"is folded. At {bits} bits they take {right:,} bytes, and not {got:,.10g}."
+            f"for the model {model.name} at {bits} bits it returns {got:,.10g}, which is too "
+            f"{'few' if got < right else 'many'}. Which numbers are left once batch norm is "
+            "folded, and how many bits has each?"
         )
     return None
 

@@ -213,7 +213,8 @@ def _formula(name: str, x: float) -> float:
 
 @exercise("02.7")
 def _formulas(answer: Any) -> str | None:
-    given = {str(letter).strip().upper() for letter in answer if str(letter).strip(" ,")}
+    text = answer.upper().replace("AND", " ") if isinstance(answer, str) else answer
+    given = {str(letter).strip().upper() for letter in text if str(letter).strip(" ,;/&+")}
     if not given or not given <= set("ABCDEF"):
         return 'letters from A to F are needed, such as "BC".'
     scale = (_HIGH - _LOW) / (2**_BITS - 1)
