@@ -1,12 +1,12 @@
 """Describe how a model is quantized: bits, symmetry, granularity, calibrator (lessons 04 and 05).
 
-The three levels of granularity, and their names in other tools:
+The three levels of granularity, and their names elsewhere:
 
-| here           | one scale for …                     | TFLite, LiteRT   | PyTorch        |
-| -------------- | ----------------------------------- | ---------------- | -------------- |
-| `tensor-wise`  | all the weights of the model        | –                | –              |
-| `layer-wise`   | the tensor of one layer             | per tensor       | per_tensor     |
-| `channel-wise` | one output channel of one layer     | per axis/channel | per_channel    |
+| here           | one scale for …                 | the field   | TFLite, LiteRT   | PyTorch     |
+| -------------- | ------------------------------- | ----------- | ---------------- | ----------- |
+| `tensor-wise`  | all the weights of the model    | model-wide  | –                | –           |
+| `layer-wise`   | the tensor of one layer         | per tensor  | per tensor       | per_tensor  |
+| `channel-wise` | one output channel of one layer | per channel | per axis/channel | per_channel |
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from quant_tutorial.arguments import checked_choice, is_whole
 
 CALIBRATORS = ("min_max", "moving_average", "percentile", "mse", "entropy")
 GRANULARITIES = ("tensor-wise", "layer-wise", "channel-wise")
+# What the field calls each of them; the lessons' texts and figures use these words.
+GRANULARITY_NAMES = dict(
+    zip(GRANULARITIES, ("model-wide", "per tensor", "per channel"), strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,8 @@ def _check_tensor_schemes(scheme: Any, names: tuple[str, ...]) -> None:
             raise ValueError(f"{name} must be a TensorScheme, got {value!r}.")
         if name != "weights" and value.bits is not None and value.granularity != "layer-wise":
             raise ValueError(
-                f"{name}.granularity must be layer-wise, got {value.granularity!r}: LiteRT has no "
-                "other for activations; only weights can have it."
+                f"{name}.granularity must be layer-wise, got {value.granularity!r}: LiteRT "
+                "supports no other for activations."
             )
 
 

@@ -30,7 +30,6 @@ def test_open_wrong_and_impossible_answers(
 @pytest.mark.parametrize(
     ("exercise", "answer"),
     [
-        ("04.1", 66),
         ("05.1", 6645),
         ("06.1", 72),
         ("07.1", 66311),
