@@ -29,6 +29,7 @@ FLOORS = [
     ["models"],
     ["tflite"],
     ["training", "simulate"],
+    ["rounding"],
     ["qat"],
     ["deployment", "lab", "plotting"],
     ["explorers"],
@@ -83,7 +84,9 @@ def test_numpy_is_enough(name: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["tflite", "simulate", "qat", "integer", "deployment", "lab"])
+@pytest.mark.parametrize(
+    "name", ["tflite", "simulate", "rounding", "qat", "integer", "deployment", "lab"]
+)
 def test_a_room_offers_what_it_says(name: str) -> None:
     found = import_module(f"quant_tutorial.{name}")
     assert all(hasattr(found, offered) for offered in found.__all__)

@@ -1,0 +1,34 @@
+"""Round better than to the nearest level, without training (lesson 11).
+
+Cross-layer equalization, bias correction, GPTQ, AdaRound and descent by single changes: all of them
+need no labels, and the float weights stay as they are.
+"""
+
+from quant_tutorial.rounding.equalization import equalize
+from quant_tutorial.rounding.learned import adaround, refine
+from quant_tutorial.rounding.quadratic import (
+    flip_layer,
+    gptq_layer,
+    hessian,
+    rounding_error,
+    search_scales,
+    squared_error,
+)
+from quant_tutorial.rounding.rounded import Rounded
+from quant_tutorial.rounding.second_order import correct_bias, gptq, nearest
+
+__all__ = [
+    "Rounded",
+    "adaround",
+    "correct_bias",
+    "equalize",
+    "flip_layer",
+    "gptq",
+    "gptq_layer",
+    "hessian",
+    "nearest",
+    "refine",
+    "rounding_error",
+    "search_scales",
+    "squared_error",
+]
