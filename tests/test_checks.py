@@ -357,12 +357,12 @@ def test_own_bias(capsys: pytest.CaptureFixture[str], answer: float, hint: str) 
 
 
 def test_own_update(capsys: pytest.CaptureFixture[str]) -> None:
-    def right(moments: np.ndarray, i: int, error: float) -> np.ndarray:
-        inverse = np.linalg.inv(moments)[i]
+    def right(hessian: np.ndarray, i: int, error: float) -> np.ndarray:
+        inverse = np.linalg.inv(hessian)[i]
         return error * inverse / inverse[i]
 
-    def alone(moments: np.ndarray, i: int, error: float) -> np.ndarray:
-        return error * np.eye(len(moments))[i]
+    def alone(hessian: np.ndarray, i: int, error: float) -> np.ndarray:
+        return error * np.eye(len(hessian))[i]
 
     wrong = [
         (alone, "the other weights stay as they are"),
@@ -408,12 +408,12 @@ def test_the_claims(simulator: object) -> None:
 
     simulator, params = lesson_11._two_bits()
     images = mnist.to_float(mnist.load().x_train[1000:2000])
-    moments = lesson_11._conv2_moments(simulator, images)
+    hessian = lesson_11._conv2_hessian(simulator, images)
     for name, claim in lesson_11.three_claims().items():
         levels = params.weights["conv2"]
         change = affine.dequantize(claim.integers, levels) - simulator.weights["conv2"]
         change = change.reshape(-1, change.shape[-1])
-        ratio = np.sum(change * (moments @ change)) / claim.error
+        ratio = np.sum(change * (hessian @ change)) / claim.error
         assert ratio > 1.5 if name == "B" else 0.9 < ratio < 1.1
     assert rounding  # the room that makes them
 

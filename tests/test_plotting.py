@@ -119,12 +119,12 @@ class TestChoices:
 
     def test_two_weights(self) -> None:
         weights = (0.4, 0.3)
-        moments = {"apart": np.eye(2), "together": np.array([[1, 0.8], [0.8, 1]])}
+        hessians = {"apart": np.eye(2), "together": np.array([[1, 0.8], [0.8, 1]])}
         axes = Figure(layout="constrained").subplots(1, 2)
-        plotting.plot_two_weights(axes, weights, moments)
+        plotting.plot_two_weights(axes, weights, hessians)
         said = [[text.get_text() for text in ax.texts] for ax in axes]
         assert said == [["0.25", "0.65", "0.45", "0.85"], ["0.44", "0.20", "0.16", "1.52"]]
-        sentence = plotting.describe_two_weights(weights, moments)
+        sentence = plotting.describe_two_weights(weights, hessians)
         assert "apart: the smallest error is 0.25, at 0 and 0" in sentence
         assert (
             "together: the smallest error is 0.16, at 1 and 0, and the nearest levels" in sentence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from quant_tutorial.simulate import ModelParams, Simulator
 
 _WEIGHTS = np.array([0.3, 0.4, 0.8])
-_MOMENTS = np.array([[1, 0.7, -0.6], [0.7, 1, -0.7], [-0.6, -0.7, 1]])
+_HESSIAN = np.array([[1, 0.7, -0.6], [0.7, 1, -0.7], [-0.6, -0.7, 1]])
 _CHANGES, _MEANS = np.array([0.1, -0.3, 0.2]), np.array([2.0, 1.0, 4.0])
 _BITS = 2
 
@@ -27,11 +27,11 @@ def _three_weights(answer: Any) -> str | None:
     if given.shape != _WEIGHTS.shape or not np.all(np.isin(given, (0, 1))):
         return "three integers are needed, each 0 or 1."
     roundings = [np.array(choice) for choice in itertools.product((0, 1), repeat=3)]
-    ordered = sorted(roundings, key=lambda rounding: _error(rounding, _MOMENTS))
-    opposite = 2 * np.diag(np.diag(_MOMENTS)) - _MOMENTS
+    ordered = sorted(roundings, key=lambda rounding: _error(rounding, _HESSIAN))
+    opposite = 2 * np.diag(np.diag(_HESSIAN)) - _HESSIAN
     if np.array_equal(given, ordered[0]):
         return None
-    found = f"its error is {_error(given, _MOMENTS):.3f}"
+    found = f"its error is {_error(given, _HESSIAN):.3f}"
     if np.array_equal(given, np.round(_WEIGHTS)):
         return f"{found}: these are the nearest levels. Which errors add up, which cancel?"
     if np.array_equal(given, min(roundings, key=lambda rounding: _error(rounding, opposite))):
@@ -41,9 +41,9 @@ def _three_weights(answer: Any) -> str | None:
     return f"{found}: there are eight roundings; compute the error of each."
 
 
-def _error(rounding: NDArray[np.floating], moments: NDArray[np.floating]) -> float:
+def _error(rounding: NDArray[np.floating], hessian: NDArray[np.floating]) -> float:
     change = rounding - _WEIGHTS
-    return float(change @ moments @ change)
+    return float(change @ hessian @ change)
 
 
 @exercise("11.2")
@@ -66,13 +66,13 @@ def _own_update(answer: Any) -> str | None:
     random = np.random.default_rng(11)
     for count in (2, 3, 6):
         inputs = random.normal(size=(50, count)) @ random.normal(size=(count, count))
-        moments = inputs.T @ inputs / 50
+        hessian = inputs.T @ inputs / 50
         for place in range(count):
             error = float(random.normal())
-            inverse = np.linalg.inv(moments)[place]
+            inverse = np.linalg.inv(hessian)[place]
             right = error * inverse / inverse[place]
-            given = np.asarray(answer(moments.copy(), place, error), float)
-            hint = _about_update(given, right, moments, place, error)
+            given = np.asarray(answer(hessian.copy(), place, error), float)
+            hint = _about_update(given, right, hessian, place, error)
             if hint is not None:
                 return hint
     return None
@@ -81,7 +81,7 @@ def _own_update(answer: Any) -> str | None:
 def _about_update(
     given: NDArray[np.floating],
     right: NDArray[np.floating],
-    moments: NDArray[np.floating],
+    hessian: NDArray[np.floating],
     place: int,
     error: float,
 ) -> str | None:
@@ -99,9 +99,9 @@ def _about_update(
         return "the other weights stay as they are: which changes of theirs undo the error best?"
     if np.allclose(given[others], -right[others]):
         return "the other weights move in the wrong direction: the error grows."
-    if np.allclose(given[others], error * moments[place, others] / moments[place, place]):
+    if np.allclose(given[others], error * hessian[place, others] / hessian[place, place]):
         return "that is a row of H; where does the derivative for the other weights become 0?"
-    found, least = (float(change @ moments @ change) for change in (given, right))
+    found, least = (float(change @ hessian @ change) for change in (given, right))
     where = f"with {len(right)} weights and i = {place}"
     return f"{where} the error is {found:.4f}; {least:.4f} can be had."
 
@@ -153,16 +153,16 @@ def three_claims() -> dict[str, Claim]:
     chosen, weights = params.weights["conv2"], simulator.weights["conv2"]
     matrix = weights.reshape(-1, weights.shape[-1])
     images = mnist.to_float(mnist.load().x_train[:1000])
-    many, few = (_conv2_moments(simulator, some) for some in (images, images[70:71]))
+    many, few = (_conv2_hessian(simulator, some) for some in (images, images[70:71]))
     found = {
         "A": (affine.quantize(matrix, chosen), many),
         "B": (rounding.gptq_layer(matrix, few, chosen), few),
         "C": (rounding.gptq_layer(matrix, many, chosen), many),
     }
     claims = {}
-    for name, (integers, moments) in found.items():
+    for name, (integers, hessian) in found.items():
         change = affine.dequantize(integers, chosen) - matrix
-        error = float(np.sum(change * (moments @ change)))
+        error = float(np.sum(change * (hessian @ change)))
         claims[name] = Claim(integers.reshape(weights.shape), round(error, 1))
     return claims
 
@@ -227,8 +227,8 @@ def _two_bits() -> tuple[Simulator, ModelParams]:
     return simulator, simulator.params(QuantScheme(weights, TensorScheme(8, calibrator="mse")))
 
 
-def _conv2_moments(simulator: Simulator, images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the means of the products of conv2's inputs, shape (inputs, inputs)."""
+def _conv2_hessian(simulator: Simulator, images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean products of conv2's inputs, shape (inputs, inputs)."""
     from quant_tutorial import models, rounding
     from quant_tutorial.frameworks import keras
 

@@ -23,33 +23,33 @@ METHOD_MARKS = {
 }
 
 
-def corner_errors(weights: ArrayLike, moments: ArrayLike) -> dict[tuple[int, int], float]:
+def corner_errors(weights: ArrayLike, hessian: ArrayLike) -> dict[tuple[int, int], float]:
     """Return the error of the four roundings of two weights, with levels at integers (lesson 11).
 
     Args:
         weights: The two weights, each between 0 and 1.
-        moments: The means of the products of the inputs, shape (2, 2).
+        hessian: The mean products of the inputs, shape (2, 2).
     """
     found = {}
     for corner in itertools.product((0, 1), repeat=2):
         change = np.asarray(corner) - np.asarray(weights, float)
-        found[corner] = float(change @ np.asarray(moments, float) @ change)
+        found[corner] = float(change @ np.asarray(hessian, float) @ change)
     return found
 
 
 def plot_two_weights(
-    axes: Sequence[Axes], weights: ArrayLike, moments: Mapping[str, ArrayLike]
+    axes: Sequence[Axes], weights: ArrayLike, hessians: Mapping[str, ArrayLike]
 ) -> None:
     """Draw two weights between their levels, with curves of equal error (lesson 11).
 
     Args:
         axes: One Axes for each kind of inputs.
         weights: The two weights, each between 0 and 1; the levels are 0 and 1.
-        moments: The means of the products of the inputs, shape (2, 2), by their title.
+        hessians: The mean products of the inputs, shape (2, 2), by their title.
     """
     grid = np.meshgrid(np.linspace(-0.45, 1.45, 200), np.linspace(-0.45, 1.45, 200))
     first, second = (values - w for values, w in zip(grid, np.asarray(weights), strict=True))
-    for ax, (title, found) in zip(axes, moments.items(), strict=True):
+    for ax, (title, found) in zip(axes, hessians.items(), strict=True):
         h = np.asarray(found, float)
         errors = corner_errors(weights, h)
         best = min(errors, key=errors.__getitem__)
@@ -72,10 +72,10 @@ def plot_two_weights(
     axes[0].get_figure().legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
-def describe_two_weights(weights: ArrayLike, moments: Mapping[str, ArrayLike]) -> str:
+def describe_two_weights(weights: ArrayLike, hessians: Mapping[str, ArrayLike]) -> str:
     """Return a description of what `plot_two_weights` draws (lesson 11)."""
     parts = []
-    for title, found in moments.items():
+    for title, found in hessians.items():
         errors = corner_errors(weights, found)
         best = min(errors, key=errors.__getitem__)
         parts.append(

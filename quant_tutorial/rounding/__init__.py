@@ -6,6 +6,7 @@ need no labels, and the float weights stay as they are.
 
 from quant_tutorial.rounding.equalization import equalize
 from quant_tutorial.rounding.learned import adaround, refine
+from quant_tutorial.rounding.matrices import patches
 from quant_tutorial.rounding.quadratic import (
     flip_layer,
     gptq_layer,
@@ -27,6 +28,7 @@ __all__ = [
     "gptq_layer",
     "hessian",
     "nearest",
+    "patches",
     "refine",
     "rounding_error",
     "search_scales",
