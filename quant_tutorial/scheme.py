@@ -144,6 +144,23 @@ class QuantScheme:
         return "QuantScheme\n  " + "\n  ".join(lines)
 
 
+def named_scheme(
+    weight_bits: int, activation_bits: int, calibrator: str | None = None
+) -> QuantScheme:
+    """Return the scheme that the course compares at all widths (lesson 08).
+
+    Weights are symmetric and channel-wise, activations have one scale, and the input has 8 bits.
+    The default calibrator is "min_max" at 8 bits and "mse" below, where clipping reduces the error.
+    """
+    one, other = (
+        calibrator or ("min_max" if bits >= 8 else "mse") for bits in (weight_bits, activation_bits)
+    )
+    return QuantScheme(
+        TensorScheme(weight_bits, True, "channel-wise", one),
+        TensorScheme(activation_bits, calibrator=other),
+    )
+
+
 def _check_tensor_schemes(scheme: Any, names: tuple[str, ...]) -> None:
     assert set(names) <= {field.name for field in fields(scheme)}
     for name in names:

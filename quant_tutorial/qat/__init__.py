@@ -19,8 +19,8 @@ from quant_tutorial.qat.shipped import (
     TrainingConfig,
     load_results,
     load_trained,
-    named_scheme,
 )
+from quant_tutorial.scheme import named_scheme
 
 __all__ = [
     "SHIPPED",

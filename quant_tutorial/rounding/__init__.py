@@ -17,8 +17,18 @@ from quant_tutorial.rounding.quadratic import (
 )
 from quant_tutorial.rounding.rounded import Rounded
 from quant_tutorial.rounding.second_order import correct_bias, gptq, nearest
+from quant_tutorial.rounding.shipped import (
+    SHIPPED,
+    Figures,
+    load,
+    load_results,
+    restore,
+    save,
+)
 
 __all__ = [
+    "SHIPPED",
+    "Figures",
     "Rounded",
     "adaround",
     "correct_bias",
@@ -27,10 +37,14 @@ __all__ = [
     "gptq",
     "gptq_layer",
     "hessian",
+    "load",
+    "load_results",
     "nearest",
     "patches",
     "refine",
+    "restore",
     "rounding_error",
+    "save",
     "search_scales",
     "squared_error",
 ]

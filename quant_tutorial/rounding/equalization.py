@@ -48,8 +48,9 @@ def equalize(model: keras.Model, *, relu6: str = "keep") -> keras.Model:
     Raises:
         ValueError: as for `simulate.prepare`, and for another `relu6`.
     """
+    checked_choice("relu6", relu6, ("keep", "relu"))
     prepared = prepare(model)
-    if checked_choice("relu6", relu6, ("keep", "relu")) == "relu":
+    if relu6 == "relu":
         prepared = _without_limits(prepared)
     pairs = [
         (layer, following)

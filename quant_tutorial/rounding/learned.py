@@ -19,6 +19,7 @@ from quant_tutorial.rounding.rounded import Rounded
 from quant_tutorial.rounding.walk import (
     Choice,
     Task,
+    check_enough,
     check_same_model,
     round_layers,
     scaled_for,
@@ -62,14 +63,15 @@ def adaround(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: for images that the model does not take, for unknown `scales`, fewer than one
-            step, and when there is no layer to round.
+        ValueError: for images that the model does not take or that are too few for a layer, for
+            unknown `scales`, fewer than one step, and when there is no layer to round.
     """
     steps, rows = checked_whole("steps", steps, 1), checked_whole("rows", rows, 1)
     searches = {"scheme": None, "nearest": nearest_layer, "gptq": gptq_layer}
     search = searches[checked_choice("scales", scales, searches)]
 
     def choose(task: Task) -> Choice:
+        check_enough(task)
         found = moments(task.layer, task.inputs, task.float_inputs)
         params = scaled_for(task, found, scheme, search)
         layer = _layer(task, params, rows, seed)
@@ -115,13 +117,14 @@ def refine(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: for images that the model does not take, fewer than one sweep, or another
-            model's result.
+        ValueError: for images that the model does not take or that are too few for a layer, fewer
+            than one sweep, or another model's result.
     """
     sweeps, rows = checked_whole("sweeps", sweeps, 1), checked_whole("rows", rows, 1)
     check_same_model(simulator, rounded)
 
     def choose(task: Task) -> Choice:
+        check_enough(task)
         start = _candidate(
             task, task.params, rounded.integers[task.name], rounded.biases.get(task.name)
         )

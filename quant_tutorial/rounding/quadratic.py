@@ -126,12 +126,14 @@ def flip_layer(
     integers: NDArray[np.integer],
     hessian: NDArray[np.float64],
     params: QuantParams,
+    *,
+    pairs: bool = False,
 ) -> NDArray[np.int8]:
     """Change single integers as long as a change makes the squared error smaller (lesson 11).
 
     Each time, the best change of one integer of each output is carried out. What a change by some
-    steps does to the quadratic form follows at once from its gradient and its diagonal. The result
-    is a local minimum: no single integer can be improved further. It depends on the start, and is
+    steps does to the quadratic form follows at once from its slope and its diagonal. The result is
+    a local minimum, in which no integer can be improved alone. It depends on the start, and it is
     never worse.
 
     Args:
@@ -139,28 +141,20 @@ def flip_layer(
         integers: Where to start, of the same shape.
         hessian: 2·Xᵀ·X of the layer's inputs, shape (inputs, inputs).
         params: The quantization parameters, with one scale or one for each output (axis −1).
+        pairs: Whether to go on with changes of two integers by one step each. The minimum is then
+            lower, but each change takes a time that grows with the square of the inputs.
 
     Raises:
         ValueError: for shapes that do not match, or values that are not finite.
     """
     weights, hessian = _checked(weights, hessian)
     scale = np.broadcast_to(np.asarray(params.scale, np.float64), weights.shape[1:])
-    outputs = np.arange(weights.shape[1])
+    change = dequantize(integers, params, np.float64) - weights
     steps = np.asarray(integers, np.float64)
-    curve = np.diag(hessian)[:, np.newaxis] * scale**2
-    slope = hessian @ (dequantize(integers, params, np.float64) - weights) * scale
-    smallest = 1e-9 * np.abs(curve).max(axis=0)  # a gain below is a matter of float64
-    for _ in range(_TURNS * len(weights)):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            change = np.where(curve > 0, np.rint(-slope / curve), 0.0)
-        change = np.clip(change, params.qmin - steps, params.qmax - steps)
-        gain = -(0.5 * curve * change + slope) * change
-        best = gain.argmax(axis=0)
-        chosen = np.where(gain[best, outputs] > smallest, change[best, outputs], 0.0)
-        if not chosen.any():
-            break
-        steps[best, outputs] += chosen
-        slope += hessian[:, best] * (chosen * scale**2)
+    for output, own in enumerate(scale):
+        # In steps of the scale, the error is ½·s·C·s + g·s.
+        curves, slopes = hessian * own**2, hessian @ change[:, output] * own
+        _flip(steps[:, output], slopes, curves, (params.qmin, params.qmax), pairs)
     return steps.astype(np.int8)
 
 
@@ -222,6 +216,57 @@ def better_of(
         weights, others, hessian, params
     )
     return np.where(worse, others, integers)
+
+
+def _flip(
+    steps: NDArray[np.float64],
+    slopes: NDArray[np.float64],
+    curves: NDArray[np.float64],
+    limits: tuple[int, int],
+    pairs: bool,
+) -> None:
+    """Change one output's integers and slopes in place, until no change lowers the error."""
+    diagonal = np.diag(curves)
+    smallest = 1e-9 * diagonal.max(initial=0.0)  # a gain below is a matter of float64
+    with np.errstate(divide="ignore"):
+        inverse = np.where(diagonal > 0, 1 / diagonal, 0.0)
+    for _ in range(_TURNS * len(steps)):
+        changes = np.clip(np.rint(-slopes * inverse), limits[0] - steps, limits[1] - steps)
+        gains = -(0.5 * diagonal * changes + slopes) * changes
+        chosen = {gains.argmax(): changes[gains.argmax()]} if gains.max() > smallest else {}
+        if not chosen and pairs:
+            chosen = _best_pair(steps, slopes, curves, limits, smallest)
+        if not chosen:
+            return
+        for index, change in chosen.items():
+            steps[index] += change
+            slopes += curves[:, index] * change
+
+
+def _best_pair(
+    steps: NDArray[np.float64],
+    slopes: NDArray[np.float64],
+    curves: NDArray[np.float64],
+    limits: tuple[int, int],
+    smallest: float,
+) -> dict[int, int]:
+    """Return the best change of two integers by one step each, or nothing if none is good."""
+    best, chosen = smallest, {}
+    alone = {
+        sign: np.where(
+            (steps + sign >= limits[0]) & (steps + sign <= limits[1]),
+            -(0.5 * np.diag(curves) + sign * slopes),
+            -np.inf,
+        )
+        for sign in (-1, 1)
+    }
+    for one, other in ((1, 1), (1, -1), (-1, -1)):
+        gains = alone[one][:, np.newaxis] + alone[other] - one * other * curves
+        np.fill_diagonal(gains, -np.inf)
+        first, second = np.unravel_index(gains.argmax(), gains.shape)
+        if gains[first, second] > best:
+            best, chosen = gains[first, second], {int(first): one, int(second): other}
+    return chosen
 
 
 def _errors(

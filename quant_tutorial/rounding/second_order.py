@@ -12,6 +12,7 @@ from quant_tutorial.rounding.rounded import Rounded
 from quant_tutorial.rounding.walk import (
     Choice,
     Task,
+    check_enough,
     check_same_model,
     check_weights,
     mean_bias,
@@ -70,7 +71,8 @@ def gptq(
         by_activity: Whether the inputs with the largest values are rounded first.
         scales: Where the scales of the weights come from: "scheme" for the scheme's calibrator,
             "nearest" for those with which nearest rounding has the smallest error of the outputs,
-            "gptq" for those with which GPTQ has. Tensor-wise scales remain those of the scheme.
+            "gptq" for those with which GPTQ has. Tensor-wise scales, which several layers share,
+            remain those of the scheme.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -82,6 +84,7 @@ def gptq(
     search = searches[checked_choice("scales", scales, searches)]
 
     def choose(task: Task) -> Choice:
+        check_enough(task)
         found = moments(task.layer, task.inputs, task.float_inputs)
         params = scaled_for(task, found, scheme, search)
         integers = rounded_by(task, found, params, round_with)
