@@ -8,7 +8,7 @@ TOOLS_LOCK := tests/requirements.lock
 # JupyterLab refuses to run as root (a container's only user) without this.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab app quick test benchmark notebooks baseline qat site format lock venv tools
+.PHONY: lab app quick test benchmark notebooks baseline colour qat site format lock venv tools
 .DEFAULT_GOAL := lab
 
 lab: venv
@@ -38,6 +38,10 @@ notebooks: tools
 # Train the float baseline again, from its seed, and write its weights and figures into the package.
 baseline: venv
 	$(BIN)/python -m quant_tutorial.training
+
+# Train the colour model again, the same way.
+colour: venv
+	$(BIN)/python -m quant_tutorial.training colour_digits
 
 # Train the quantized models of lesson 08 (about half an hour); what is there already stays.
 qat: venv

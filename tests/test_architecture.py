@@ -25,7 +25,7 @@ FLOORS = [
     ["quiet", "saving", "table", "arguments", "op_names"],
     ["affine"],
     ["scheme", "histogram", "flatbuffer", "metrics", "mnist", "drawing"],
-    ["calibration", "integer", "frameworks"],
+    ["calibration", "colour_digits", "integer", "frameworks"],
     ["models"],
     ["tflite"],
     ["training", "simulate"],
@@ -37,8 +37,8 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NUMPY_ONLY = (
-    *("affine", "arguments", "calibration", "drawing", "flatbuffer", "histogram", "integer"),
-    *("metrics", "mnist", "op_names", "saving", "scheme", "table"),
+    *("affine", "arguments", "calibration", "colour_digits", "drawing", "flatbuffer", "histogram"),
+    *("integer", "metrics", "mnist", "op_names", "saving", "scheme", "table"),
 )
 
 
