@@ -172,9 +172,7 @@ class RoundingFigure:
             self.figure.text(x, 0.905, "", fontsize=10, color=color)
             for x, color in ((0.45, "#5A5A5A"), (0.69, BLUE), (0.84, "#9C6B00"))
         ]
-        self._matrix.set_title(
-            "Weights, against their nearest level", loc="left", fontsize=10
-        )
+        self._matrix.set_title("Weights, against their nearest level", loc="left", fontsize=10)
         self._places = self.figure.add_axes((0.075, 0.11, 0.25, 0.36))
         self._places.set_title("How many are rounded up", loc="left", fontsize=10)
         self._places.set(

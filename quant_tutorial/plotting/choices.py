@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 # Marker and colour of each way to round, the same in every figure of lesson 11.
 METHOD_MARKS = {
+    "nearest, min/max": ("s", "white"),
     "nearest": ("s", ORANGE),
-    "bias corrected": ("v", SKY),
-    "equalized": ("P", PURPLE),
+    "equalization": ("P", PURPLE),
+    "bias correction": ("v", SKY),
     "GPTQ": ("D", GREEN),
     "AdaRound": ("o", BLUE),
-    "trained (QAT)": ("x", "black"),
+    "best": ("*", VERMILION),
+    "training": ("x", "black"),
 }
 
 
@@ -259,12 +261,13 @@ def plot_methods(ax: Axes, errors: Mapping[str, Mapping[str, Sequence[float]]]) 
     schemes = list(next(iter(errors.values())))
     width = 0.8 / len(errors)
     for index, (method, found) in enumerate(errors.items()):
-        marker, color = METHOD_MARKS.get(method, ("x", VERMILION))
+        marker, color = METHOD_MARKS.get(method, ("+", VERMILION))
+        edge = ORANGE if color == "white" else color
         for place, scheme in enumerate(schemes):
             shares = [100 * share for share in found.get(scheme, ())]
             x = place - 0.4 + (index + 0.5) * width
             label = method if place == 0 else None
-            ax.plot([x] * len(shares), shares, marker, color=color, ms=6, ls="", label=label)
+            ax.plot([x] * len(shares), shares, marker, color=color, mec=edge, ms=6, label=label)
     for place in range(1, len(schemes)):
         ax.axvline(place - 0.5, color=GREY, lw=0.5)
     ax.set(yscale="log", xticks=range(len(schemes)), ylabel="% of the test images wrong")
