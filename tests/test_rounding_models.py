@@ -4,7 +4,6 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from quant_tutorial import metrics, mnist, models, rounding
 from quant_tutorial.affine import quantize
@@ -287,7 +286,7 @@ class TestCorrectBias:
         def means(model: keras.Model, name: str) -> np.ndarray:
             probe = keras.Model(model.inputs[0], model.get_layer(name).output)
             values = models.predict(probe, images)
-            return values.reshape(-1, values.shape[-1]).mean(axis=0)
+            return values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
 
         for name in simulator.weights:
             expected = means(simulator.model, name)
@@ -452,28 +451,38 @@ class TestShipped:
                 assert np.array_equal(q, rounded.integers[layer])
 
     def test_the_command_goes_on_where_it_was(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, simulator: Simulator
     ) -> None:
         made = []
 
-        def run(scheme: str, method: str, seed: int, *_: object) -> dict[str, Any]:
-            made.append((scheme, method, seed))
-            return {"draw": seed, "accuracy": 0.5 + seed / 10, "seconds": 1.0}
+        class Draw:
+            def __init__(self, images: np.ndarray, seed: int) -> None:
+                self.seed = seed
 
-        monkeypatch.setattr(results, "_run", run)
-        command = ["results", "--folder", str(tmp_path), "W3A3", "--methods", "gptq"]
+            def rounded(self, scheme: str, method: str) -> tuple[rounding.Rounded, float]:
+                made.append((scheme, method, self.seed))
+                return small, 1.0
+
+        small = rounding.nearest(simulator, W2A8)
+        monkeypatch.setattr(results, "_Draw", Draw)
+        monkeypatch.setattr(results, "_accuracy", lambda *_: 0.5 + made[-1][2] / 10)
+        command = ["results", "--folder", str(tmp_path), "W2A8", "--methods", "gptq"]
         monkeypatch.setattr("sys.argv", command)
         results.main()
-        assert made == [("W3A3", "gptq", seed) for seed in results.DRAWS]
+        assert made == [("W2A8", "gptq", seed) for seed in results.DRAWS]
         results.main()
         assert len(made) == 3
         monkeypatch.setattr("sys.argv", [*command, "nearest", "--again"])
         results.main()
         assert len(made) == 9
         found = rounding.load_results(tmp_path / "rounding.json")
-        assert list(found["W3A3"]) == ["nearest", "gptq"]
-        assert found["W3A3"]["gptq"].accuracies == (0.5, 0.6, 0.7)
-        assert found["W3A3"]["gptq"].spread == pytest.approx(0.2)
+        assert list(found["W2A8"]) == ["nearest", "gptq"]
+        assert found["W2A8"]["gptq"].accuracies == (0.5, 0.6, 0.7)
+        assert found["W2A8"]["gptq"].spread == pytest.approx(0.2)
+        assert sorted(path.name for path in (tmp_path / "rounding").iterdir()) == [
+            "W2A8_gptq.npz",
+            "W2A8_nearest.npz",
+        ]
         monkeypatch.setattr("sys.argv", ["results", "W1A1"])
         with pytest.raises(SystemExit):
             results.main()

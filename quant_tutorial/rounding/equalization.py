@@ -6,7 +6,7 @@ from quant_tutorial import models
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.frameworks import keras
 from quant_tutorial.rounding.matrices import shape_of, weight_matrices, weights_from
-from quant_tutorial.simulate import prepare
+from quant_tutorial.simulate import activation, prepare
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,10 +120,7 @@ def _next_weighted(model: keras.Model, layer: keras.Layer) -> keras.Layer | None
 
 def _scales_through(layer: keras.Layer) -> bool:
     """Return whether a layer's activation function, if any, is linear or ReLU."""
-    if isinstance(layer, _layers.ReLU):
-        return layer.max_value is None
-    activation = getattr(layer, "activation", keras.activations.linear)
-    return activation in (keras.activations.linear, keras.activations.relu)
+    return activation(layer) in ("linear", "relu")
 
 
 def _without_limits(model: keras.Model) -> keras.Model:
@@ -131,9 +128,9 @@ def _without_limits(model: keras.Model) -> keras.Model:
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        if isinstance(layer, _layers.ReLU):
+        if activation(layer) == "relu6" and isinstance(layer, _layers.ReLU):
             config["max_value"] = None
-        elif getattr(layer, "activation", None) is keras.activations.relu6:
+        elif activation(layer) == "relu6":
             config["activation"] = "relu"
         return type(layer).from_config(config)
 

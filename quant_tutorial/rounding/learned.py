@@ -41,7 +41,7 @@ def adaround(
     steps: int = 1500,
     seed: int = 0,
     rows: int = 60_000,
-    scales: str = "nearest",
+    scales: str = "gptq",
     learn_bias: bool = True,
     progress: bool = False,
 ) -> Rounded:
@@ -58,7 +58,8 @@ def adaround(
         steps: How many steps Adam makes for each layer.
         seed: The random seed.
         rows: How many rows of a layer's inputs are used at most, drawn at random.
-        scales: Where the scales of the weights come from, as in `gptq`.
+        scales: Where the scales of the weights come from, as in `gptq`. At 2 bits those of "gptq"
+            are best; the paper takes those of least squared error of the weights.
         learn_bias: Whether the biases are learned as well, which the paper does not do.
         progress: Whether to show a progress bar.
 
@@ -72,7 +73,7 @@ def adaround(
 
     def choose(task: Task) -> Choice:
         check_enough(task)
-        found = moments(task.layer, task.inputs, task.float_inputs)
+        found = moments(task.layer, task.inputs)
         params = scaled_for(task, found, scheme, search)
         layer = _layer(task, params, rows, seed)
         start = _candidate(task, params, np.zeros(task.weights.shape, np.int8), task.bias)
@@ -95,9 +96,9 @@ def refine(
     rounded: Rounded,
     images: NDArray[np.float32],
     *,
-    sweeps: int = 8,
+    sweeps: int = 5,
     seed: int = 0,
-    rows: int = 60_000,
+    rows: int = 30_000,
     learn_scales: bool = True,
     progress: bool = False,
 ) -> Rounded:

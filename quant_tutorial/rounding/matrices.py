@@ -120,7 +120,6 @@ class Moments(NamedTuple):
 
     rows: int
     mean: NDArray[np.float64]  # shape (groups, inputs)
-    float_mean: NDArray[np.float64]  # the same of the inputs in the float model
     hessian: NDArray[np.float64]  # 2·XᵀX, shape (groups, inputs, inputs)
 
     @property
@@ -130,18 +129,18 @@ class Moments(NamedTuple):
         return self.hessian - 2 * self.rows * product
 
 
-def moments(
-    layer: keras.Layer, inputs: NDArray[np.float32], float_inputs: NDArray[np.float32]
-) -> Moments:
-    """Return the Hessian and the means of a layer's inputs, from batches of images (lesson 11)."""
+def moments(layer: keras.Layer, values: NDArray[np.float32]) -> Moments:
+    """Return the Hessian and the mean of a layer's inputs, from batches of images (lesson 11)."""
     groups, size, _ = shape_of(layer)
-    count, total = 0, np.zeros((groups, size))
-    float_total, products = np.zeros((groups, size)), np.zeros((groups, size, size))
-    for start in range(0, len(inputs), _BATCH):
-        rows = patches(layer, inputs[start : start + _BATCH]).astype(np.float64)
-        count += rows.shape[1]
-        total += rows.sum(axis=1)
+    products = np.zeros((groups, size, size))
+    for start in range(0, len(values), _BATCH):
+        rows = patches(layer, values[start : start + _BATCH]).astype(np.float64)
         products += 2 * rows.transpose(0, 2, 1) @ rows
-        float_rows = patches(layer, float_inputs[start : start + _BATCH])
-        float_total += float_rows.sum(axis=1, dtype=np.float64)
-    return Moments(count, total / count, float_total / count, products)
+    return Moments(row_count(layer, len(values)), mean_row(layer, values), products)
+
+
+def mean_row(layer: keras.Layer, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of the rows of `patches`, shape (groups, inputs) (lesson 11)."""
+    batches = range(0, len(values), _BATCH)
+    sums = [patches(layer, values[start : start + _BATCH]).sum(1, np.float64) for start in batches]
+    return np.sum(sums, axis=0) / row_count(layer, len(values))

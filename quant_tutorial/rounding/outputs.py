@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from quant_tutorial.affine import round_half_away
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,7 +89,7 @@ def adaround_layer(
     seed: int = 0,
     rows: int = 2048,
     rate: float = 0.01,
-    regularization: float = 10.0,
+    regularization: float = 30.0,
     learn_bias: bool = True,
     advance: Callable[[int], None] = lambda step: None,
 ) -> Candidate:
@@ -116,7 +118,8 @@ def adaround_layer(
     random = np.random.default_rng(seed)
     scale, size = start.scale, layer.weights.shape[1]
     exact = layer.weights / scale + layer.zero_point
-    nearest = start._replace(integers=np.clip(np.rint(exact), layer.qmin, layer.qmax))
+    integers = np.clip(round_half_away(exact), layer.qmin, layer.qmax)
+    nearest = start._replace(integers=integers)
     low = np.floor(exact)
     share = np.clip(exact - low, 0.01, 0.99) - _STRETCH_LOW
     share /= _STRETCH_HIGH - _STRETCH_LOW

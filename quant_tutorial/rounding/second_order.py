@@ -85,10 +85,10 @@ def gptq(
 
     def choose(task: Task) -> Choice:
         check_enough(task)
-        found = moments(task.layer, task.inputs, task.float_inputs)
+        found = moments(task.layer, task.inputs)
         params = scaled_for(task, found, scheme, search)
         integers = rounded_by(task, found, params, round_with)
-        return Choice(params, integers, mean_bias(task, found, params, integers))
+        return Choice(params, integers, mean_bias(task, params, integers))
 
     return round_layers(simulator, simulator.params(scheme), images, choose, progress=progress)
 
@@ -104,8 +104,9 @@ def correct_bias(
 
     The integers stay as they are. The mean is that of the sums before the activation function, over
     the images. Layer follows layer, so that each is corrected for what is left of the error of
-    those before. This is the empirical bias correction of Nagel et al., "Data-Free Quantization
-    Through Weight Equalization and Bias Correction" (ICCV 2019), appendix D.
+    those before. This is the bias correction of Nagel et al., "Data-Free Quantization Through
+    Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, in its empirical form: from
+    images. A layer without a bias is left as it is.
 
     Args:
         simulator: The model that was rounded.
@@ -119,8 +120,7 @@ def correct_bias(
     check_same_model(simulator, rounded)
 
     def choose(task: Task) -> Choice:
-        found = moments(task.layer, task.inputs, task.float_inputs)
         integers = rounded.integers[task.name]
-        return Choice(task.params, integers, mean_bias(task, found, task.params, integers))
+        return Choice(task.params, integers, mean_bias(task, task.params, integers))
 
     return round_layers(simulator, rounded.params, images, choose, progress=progress)

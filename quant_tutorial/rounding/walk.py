@@ -18,6 +18,7 @@ from quant_tutorial.frameworks import keras
 from quant_tutorial.rounding.matrices import (
     Moments,
     Shape,
+    mean_row,
     row_count,
     shape_of,
     weight_matrices,
@@ -26,7 +27,14 @@ from quant_tutorial.rounding.matrices import (
 from quant_tutorial.rounding.quadratic import Rounder, of_group, search_scales
 from quant_tutorial.rounding.rounded import Rounded
 from quant_tutorial.scheme import QuantScheme
-from quant_tutorial.simulate import ModelParams, Node, Simulator, rounded, run_time_values
+from quant_tutorial.simulate import (
+    ModelParams,
+    Node,
+    Simulator,
+    activation,
+    rounded,
+    run_time_values,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,14 +208,8 @@ def check_weights(simulator: Simulator, params: ModelParams) -> None:
 
 def activation_of(model: keras.Model, node: Node) -> str:
     """Return what is applied to a node's sums: "linear", "relu" or "relu6" (lesson 11)."""
-    for name in dict.fromkeys((node.layer, node.name)):
-        layer = model.get_layer(name)
-        if isinstance(layer, keras.layers.ReLU):
-            return "relu" if layer.max_value is None else "relu6"
-        found = keras.activations.serialize(getattr(layer, "activation", None) or "linear")
-        if found != "linear":
-            return str(found)
-    return "linear"
+    own = [activation(model.get_layer(name)) for name in (node.layer, node.name)]
+    return next((str(name) for name in own if name != "linear"), "linear")
 
 
 def scaled_for(
@@ -235,7 +237,7 @@ def rounded_by(
 
 
 def mean_bias(
-    task: Task, found: Moments, params: QuantParams, integers: NDArray[np.int8]
+    task: Task, params: QuantParams, integers: NDArray[np.int8]
 ) -> NDArray[np.float32] | None:
     """Return the bias with which each output's mean is that of the float model (lesson 11).
 
@@ -244,8 +246,10 @@ def mean_bias(
     if task.bias is None:
         return None
     rounded = weight_matrices(task.layer, dequantize(integers, params, np.float64))
-    wanted = np.einsum("gi,gio->go", found.float_mean, task.matrices)
-    got = np.einsum("gi,gio->go", found.mean, rounded)
+    wanted, got = (
+        np.einsum("gi,gio->go", mean_row(task.layer, values), weights)
+        for values, weights in ((task.float_inputs, task.matrices), (task.inputs, rounded))
+    )
     return (task.bias + (wanted - got).ravel()).astype(np.float32)
 
 

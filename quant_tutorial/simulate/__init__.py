@@ -1,7 +1,7 @@
 """Simulate quantized models in Keras, fast enough for a slider (lesson 05)."""
 
 from quant_tutorial.simulate.fake_quantize import FakeQuantize, rounded, run_time_values
-from quant_tutorial.simulate.graph import Node, nodes, prepare, rebuild
+from quant_tutorial.simulate.graph import Node, activation, nodes, prepare, rebuild
 from quant_tutorial.simulate.sensitivity import (
     Health,
     Mix,
@@ -36,6 +36,7 @@ __all__ = [
     "Sensitivity",
     "Simulator",
     "StagedRun",
+    "activation",
     "health",
     "layer_sensitivity",
     "nodes",

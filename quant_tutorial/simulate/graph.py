@@ -66,12 +66,12 @@ def prepare(model: keras.Model) -> keras.Model:
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        if isinstance(layer, _WEIGHTED) and _activation(layer) == "softmax":
+        if isinstance(layer, _WEIGHTED) and activation(layer) == "softmax":
             config["activation"] = "linear"
         return type(layer).from_config(config)
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        idle = isinstance(layer, _layers.Activation) and _activation(layer) == "linear"
+        idle = isinstance(layer, _layers.Activation) and activation(layer) == "linear"
         if idle or isinstance(layer, _layers.Dropout):
             return args[0]
         output = layer(*args, **kwargs)
@@ -81,7 +81,7 @@ def prepare(model: keras.Model) -> keras.Model:
 
     folded = models.fold_batch_norm(graph)
     weighted = [layer for layer in folded.layers if isinstance(layer, _WEIGHTED)]
-    split = {layer.name for layer in weighted if _activation(layer) == "softmax"}
+    split = {layer.name for layer in weighted if activation(layer) == "softmax"}
     prepared = keras.models.clone_model(folded, clone_function=clone, call_function=call)
     for layer in weighted:
         prepared.get_layer(layer.name).set_weights(layer.get_weights())
@@ -110,7 +110,7 @@ def nodes(model: keras.Model) -> tuple[Node, ...]:
             continue
         name, user = layer.name, only_user(layer.name)
         acts = (
-            isinstance(user, (_layers.ReLU, _layers.Activation)) and _activation(user) != "softmax"
+            isinstance(user, (_layers.ReLU, _layers.Activation)) and activation(user) != "softmax"
         )
         if acts and isinstance(layer, (*_WEIGHTED, _layers.Add)):
             name = user.name
@@ -175,7 +175,7 @@ def rebuild(
 def _kind(layer: keras.Layer) -> Literal["range", "same", "fixed"]:
     if isinstance(layer, _layers.AveragePooling2D):
         return "same"
-    return "fixed" if _activation(layer) == "softmax" else "range"
+    return "fixed" if activation(layer) == "softmax" else "range"
 
 
 def _sources(name: str, before: dict[str, list[str]], ends: dict[str, Node]) -> tuple[str, ...]:
@@ -193,8 +193,11 @@ def _inputs(layer: keras.Layer) -> list[str]:
     return [tensor._keras_history.operation.name for tensor in keras.tree.flatten(layer.input)]
 
 
-def _activation(layer: keras.Layer) -> str | None:
-    """Return a layer's activation: "linear", "relu", "relu6", "softmax", or None for another."""
+def activation(layer: keras.Layer) -> str | None:
+    """Return a layer's activation: "linear", "relu", "relu6", "softmax", or None for another.
+
+    Lesson 05.
+    """
     if isinstance(layer, _layers.ReLU):
         plain = not layer.negative_slope and not layer.threshold
         return {None: "relu", 6: "relu6"}.get(layer.max_value) if plain else None
@@ -229,7 +232,7 @@ def _check_operation(operation: Any) -> None:
         raise ValueError(
             f"Layer {operation.name} ({kind}) cannot be simulated. These can: {_TREATED}."
         )
-    if isinstance(operation, acting) and _activation(operation) is None:
+    if isinstance(operation, acting) and activation(operation) is None:
         raise ValueError(
             f"Layer {operation.name} ({kind}) has an activation that cannot be simulated: use "
             "linear, relu, relu6 or softmax."
