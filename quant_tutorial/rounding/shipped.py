@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,28 +83,7 @@ def restore(path: Path, model: keras.Model) -> Rounded:
         FileNotFoundError: when the file is missing.
         ValueError: when it is damaged or belongs to another model.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"The rounded model is missing: {path}.")
-    base = prepare(model)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        params = json.loads(str(arrays.pop("params")))
-        found = ModelParams(
-            *({n: _from_json(p) for n, p in part.items()} for part in params.values())
-        )
-        by_kind: dict[str, dict[str, Any]] = {"integers": {}, "bias": {}}
-        for key, values in arrays.items():
-            kind, name = key.split(" ", 1)
-            by_kind[kind][name] = values
-        weights = {name: w.shape for name, w in models.weights(base).items()}
-        if {name: weights.get(name) for name in by_kind["integers"]} != {
-            name: q.shape for name, q in by_kind["integers"].items()
-        }:
-            raise ValueError(f"its layers are not those of model {base.name}")
-    except Exception as error:  # NumPy, zip and JSON raise different errors for each damage
-        raise ValueError(f"The rounded model is damaged ({error}): {path}.") from error
-    return Rounded(found, by_kind["integers"], by_kind["bias"], base)
+    return _restored(path, prepare(model))
 
 
 def load(name: str) -> Rounded:
@@ -120,7 +100,7 @@ def load(name: str) -> Rounded:
     """
     path = shipped_path(checked_choice("name", name, SHIPPED))
     try:
-        return restore(path, models.load_baseline())
+        return _restored(path, _baseline())
     except (FileNotFoundError, ValueError) as error:
         way_out = f"Get it back with `git checkout -- quant_tutorial/data`, or make it: {_COMMAND}"
         raise type(error)(f"{error} {way_out}") from error
@@ -152,6 +132,36 @@ def load_results(path: Path = RESULTS) -> dict[str, dict[str, Figures]]:
 def shipped_path(name: str, folder: Path = FOLDER) -> Path:
     """Return the path of a shipped model's file."""
     return folder / f"{name.replace(' ', '_')}.npz"
+
+
+@cache
+def _baseline() -> keras.Model:
+    """Return the course's float model, prepared once for all rounded models that are loaded."""
+    return prepare(models.load_baseline())
+
+
+def _restored(path: Path, base: keras.Model) -> Rounded:
+    if not path.exists():
+        raise FileNotFoundError(f"The rounded model is missing: {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        params = json.loads(str(arrays.pop("params")))
+        found = ModelParams(
+            *({n: _from_json(p) for n, p in part.items()} for part in params.values())
+        )
+        by_kind: dict[str, dict[str, Any]] = {"integers": {}, "bias": {}}
+        for key, values in arrays.items():
+            kind, name = key.split(" ", 1)
+            by_kind[kind][name] = values
+        weights = {name: w.shape for name, w in models.weights(base).items()}
+        if {name: weights.get(name) for name in by_kind["integers"]} != {
+            name: q.shape for name, q in by_kind["integers"].items()
+        }:
+            raise ValueError(f"its layers are not those of model {base.name}")
+    except Exception as error:  # NumPy, zip and JSON raise different errors for each damage
+        raise ValueError(f"The rounded model is damaged ({error}): {path}.") from error
+    return Rounded(found, by_kind["integers"], by_kind["bias"], base)
 
 
 def _as_json(params: QuantParams | None) -> Mapping[str, Any] | None:
