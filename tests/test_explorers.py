@@ -9,7 +9,7 @@ from typing import Any
 
 from quant_tutorial import integer, models, plotting, tflite
 from quant_tutorial.affine import fake_quantize, params_from_range, quantize
-from quant_tutorial.calibration import Statistics
+from quant_tutorial.calibration import Statistics, weight_params
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.affine import HIGH, LOW, STEP, AffineExplorer
 from quant_tutorial.explorers.base import Explorer
@@ -22,9 +22,11 @@ from quant_tutorial.explorers.calibration import (
 from quant_tutorial.explorers.granularity import GranularityExplorer
 from quant_tutorial.explorers.multiplier import MultiplierExplorer
 from quant_tutorial.explorers.post_training import PostTrainingExplorer
+from quant_tutorial.explorers.rounding import RoundingExplorer, compare
 from quant_tutorial.explorers.tensors import TensorExplorer, TensorFigure
-from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
-from quant_tutorial.simulate import StagedRun
+from quant_tutorial.rounding import Rounded
+from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES, TensorScheme
+from quant_tutorial.simulate import ModelParams, StagedRun
 
 import keras
 import numpy as np
@@ -372,6 +374,81 @@ class TestGranularityExplorer:
             explorer.bits.value = bits
             highest = max(p.get_ydata().max() for p in explorer.plot._points.values())
             assert highest < 0.95 * explorer.plot._sqnr.get_ylim()[1]
+
+
+class TestRoundingExplorer:
+    WIDTHS = (2, 3, 4)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def rounded(cls) -> dict[tuple[str, int], Any]:
+        """Two kernels at their nearest levels, and with every third weight one level up."""
+        found = {}
+        for bits in cls.WIDTHS:
+            params = weight_params(KERNELS, TensorScheme(bits, True, "channel-wise"))
+            nearest = {name: quantize(kernel, params[name]) for name, kernel in KERNELS.items()}
+            moved = {}
+            for name, q in nearest.items():
+                step = (np.arange(q.size) % 3 == 0).reshape(q.shape)
+                moved[name] = np.minimum(q + step, params[name].qmax).astype(np.int8)
+            for method, integers in (("nearest", nearest), ("GPTQ", moved)):
+                found[method, bits] = Rounded(ModelParams(params, {}), integers, {}, None)
+        return found
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls, rounded: dict[tuple[str, int], Any]) -> RoundingExplorer:
+        keys = {key: index for index, key in enumerate(rounded)}
+        noise = {key: {"a": 10.0 + index, "b": 5.0} for key, index in keys.items()}
+        accuracy = {key: 0.5 + 0.05 * index for key, index in keys.items()}
+        return RoundingExplorer(KERNELS, rounded, noise, accuracy, 0.99)
+
+    def test_every_stop(self, made: RoundingExplorer) -> None:
+        shown = set()
+        for name, method in itertools.product(KERNELS, ("nearest", "GPTQ")):
+            made.layer.value, made.method.value = name, method
+            for bits in self.WIDTHS:
+                made.bits.value = bits
+                shown.add(picture(made).tobytes())
+                assert made.text.startswith(f"{name} at {bits} bits by {method}: ")
+        assert len(shown) == 12
+
+    def test_the_sentence_counts_the_moves(
+        self, made: RoundingExplorer, rounded: dict[tuple[str, int], Any]
+    ) -> None:
+        made.layer.value, made.method.value, made.bits.value = "a", "nearest", 2
+        assert "every weight is at its nearest level" in made.text
+        assert "(nearest:" not in made.text
+        made.method.value = "GPTQ"
+        up = int(np.sum(rounded["GPTQ", 2].integers["a"] > rounded["nearest", 2].integers["a"]))
+        assert f"{up} of 90 weights" in made.text
+        assert f": {up} went up and 0 down, 0 by more than one level" in made.text
+        assert "SQNR of the outputs of a: 11.0 dB (nearest: 10.0 dB)" in made.text
+        assert made.text.endswith("All layers by GPTQ: 55.0% (nearest: 50.0%) of the images right.")
+
+    def test_places_between_two_levels(self) -> None:
+        params = params_from_range(-3, 3, 3, symmetric=True, narrow_range=True)
+        weights = np.array([0.02, 0.98, 1.49, -0.51, 9.0])
+        nearest = compare(weights, quantize(weights, params), params)
+        assert not nearest.steps.any()
+        assert nearest.share_up[0] == nearest.share_up[4] == 0  # 0.02; 1.49 and −0.51
+        assert nearest.share_up[9] == 1  # 0.98; 9 is clipped and has no place
+        assert np.isnan(nearest.share_up[5])
+        moved = compare(weights, np.array([1, 1, 2, 0, 3], np.int8), params)
+        assert list(moved.steps) == [1, 0, 1, 1, 0]
+        assert moved.share_up[0] == moved.share_up[4] == 1
+
+    def test_a_method_without_a_width(self, rounded: dict[tuple[str, int], Any]) -> None:
+        some = {key: found for key, found in rounded.items() if key != ("GPTQ", 3)}
+        with pytest.raises(ValueError, match=r"rounded must have every method .* no \('GPTQ', 3\)"):
+            RoundingExplorer(KERNELS, some, {}, {}, 0.99)
+
+    def test_an_unknown_layer(self, made: RoundingExplorer) -> None:
+        given = (KERNELS, made._rounded, made._sqnr, made._accuracy, 0.99)
+        with pytest.raises(ValueError, match="layer must be one of a, b, got 'c'"):
+            RoundingExplorer(*given, layer="c")
+        with pytest.raises(ValueError, match="method must be one of nearest, GPTQ, got 'best'"):
+            RoundingExplorer(*given, method="best")
 
 
 class TestPostTrainingExplorer:

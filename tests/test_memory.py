@@ -17,7 +17,7 @@ RUNS, MEGABYTES = 3, 9  # for all three together; lesson 05's once took 216 for 
 SETUP = """
 import gc, threading
 import psutil
-from quant_tutorial import affine, integer, mnist, models, qat, tflite
+from quant_tutorial import affine, integer, mnist, models, qat, rounding, tflite
 from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers.affine import AffineExplorer
 from quant_tutorial.explorers.calibration import RangeExplorer
@@ -27,6 +27,7 @@ from quant_tutorial.explorers.lab import QuantizationLab
 from quant_tutorial.explorers.live_training import LiveTraining
 from quant_tutorial.explorers.multiplier import MultiplierExplorer
 from quant_tutorial.explorers.post_training import PostTrainingExplorer
+from quant_tutorial.explorers.rounding import RoundingExplorer
 from quant_tutorial.explorers.tensors import TensorExplorer
 from quant_tutorial.lab import Lab
 from quant_tutorial.simulate import Simulator, StagedRun
@@ -47,6 +48,8 @@ output = integer.Output(multiplier, shift, -10, -128, 127, np.dtype(np.int8))
 sums = np.random.default_rng(0).normal(0, 60 / ratios, (40, 5, 3)).astype(np.int32)
 trainable = qat.quantize_aware(baseline, qat.named_scheme(2, 2), calibration)
 lab = Lab(baseline, calibration, x_test, y_test)
+rounded = {("nearest", 2): rounding.nearest(run.simulator, qat.named_scheme(2, 8))}
+noise = {("nearest", 2): dict.fromkeys(weights, 9.0)}
 """
 MEASURE = """
 gc.collect()
@@ -57,6 +60,7 @@ CELLS = {
     "RangeExplorer": 'RangeExplorer(statistics, "relu2", bits=4)',
     "GranularityExplorer": "GranularityExplorer(weights, {}, bits=4)",
     "PostTrainingExplorer": "PostTrainingExplorer(run, y_test, bits=4)",
+    "RoundingExplorer": 'RoundingExplorer(weights, rounded, noise, {("nearest", 2): 0.5}, 0.99)',
     "TensorExplorer": "TensorExplorer(int8_file, pixels)",
     "MultiplierExplorer": "MultiplierExplorer(sums, ratios, output, bits=6)",
     "LiveTraining": """\

@@ -183,3 +183,66 @@ def test_post_training_figure() -> None:
     figure.update(0.5, 250, (0.4, 0.6), 1000)
     assert list(figure._spread.get_xdata()) == [40, 60]
     assert "40 to 60 %, estimated on 1,000 images" in figure._figures.get_text()
+
+
+class TestChoices:
+    """The figures of lesson 11."""
+
+    def test_two_weights(self) -> None:
+        weights = (0.4, 0.3)
+        hessians = {"apart": np.eye(2), "together": np.array([[1, 0.8], [0.8, 1]])}
+        axes = Figure(layout="constrained").subplots(1, 2)
+        plotting.plot_two_weights(axes, weights, hessians)
+        said = [[text.get_text() for text in ax.texts] for ax in axes]
+        assert said == [["0.25", "0.65", "0.45", "0.85"], ["0.44", "0.20", "0.16", "1.52"]]
+        sentence = plotting.describe_two_weights(weights, hessians)
+        assert "apart: the smallest error is 0.25, at 0 and 0" in sentence
+        assert (
+            "together: the smallest error is 0.16, at 1 and 0, and the nearest levels" in sentence
+        )
+
+    def test_all_roundings(self) -> None:
+        errors = np.array([4.0, 0.5, 3.0, 1.0])
+        ax = Figure().subplots()
+        plotting.plot_all_roundings(ax, errors, 2)
+        curve, best, nearest = ax.lines
+        assert list(curve.get_ydata()) == [0.5, 1, 3, 4]
+        assert (best.get_xdata()[0], best.get_ydata()[0]) == (1, 0.5)
+        assert (nearest.get_xdata()[0], nearest.get_ydata()[0]) == (3, 3)
+        sentence = plotting.describe_all_roundings(errors, 2)
+        assert "Of 4 roundings of the filter, 2 have a smaller error" in sentence
+
+    def test_pushed_error(self) -> None:
+        factor = np.array([[1, 0.1, 0.2], [0, 2, -1.5], [0, 0, 1]])
+        ax = Figure().subplots()
+        plotting.plot_pushed_error(ax, factor, 0)
+        assert len(ax.patches) == 3
+        sentence = plotting.describe_pushed_error(factor, 0)
+        assert sentence.endswith(
+            "weights 2 to 3, which take over its error. Weight 3 takes over most."
+        )
+
+    def test_soft_rounding(self) -> None:
+        axes = Figure().subplots(1, 2)
+        plotting.plot_soft_rounding(axes, (20, 2))
+        v, h = axes[0].lines[1].get_data()
+        assert (h[v < -2.4] == 0).all()
+        assert (h[v > 2.4] == 1).all()
+        assert max(axes[1].lines[1].get_ydata()) == 1
+        assert "With β = 20 it is flat" in plotting.describe_soft_rounding((20, 2))
+
+    def test_channel_ranges(self) -> None:
+        before, after = [np.array([1.0, 100.0])], [np.array([2.0, 4.0])]
+        axes = Figure(layout="constrained").subplots(1, 2)[:1]
+        plotting.plot_channel_ranges(axes, before, after, ["weights"])
+        assert [bar.get_height() for bar in axes[0].patches] == [1, 100, 2, 4]
+        sentence = plotting.describe_channel_ranges(before, after, ["weights"])
+        assert sentence.endswith("weights: 100× before, 2× after.")
+
+    def test_methods(self) -> None:
+        errors = {"nearest": {"W2A8": [0.2, 0.3]}, "GPTQ": {"W2A8": [0.03]}}
+        ax = Figure().subplots()
+        plotting.plot_methods(ax, errors)
+        assert [len(line.get_xdata()) for line in ax.lines] == [2, 1]
+        sentence = plotting.describe_methods(errors)
+        assert sentence.endswith("W2A8: nearest 25.00 %, GPTQ 3.00 %.")

@@ -7,6 +7,7 @@ need no labels, and the float weights stay as they are.
 from quant_tutorial.rounding.equalization import equalize
 from quant_tutorial.rounding.files import int8_file, low_bit_file
 from quant_tutorial.rounding.learned import adaround, refine
+from quant_tutorial.rounding.matrices import patches
 from quant_tutorial.rounding.quadratic import (
     flip_layer,
     gptq_layer,
@@ -42,6 +43,7 @@ __all__ = [
     "load_results",
     "low_bit_file",
     "nearest",
+    "patches",
     "refine",
     "restore",
     "rounding_error",
