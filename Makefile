@@ -8,7 +8,7 @@ TOOLS_LOCK := tests/requirements.lock
 # JupyterLab refuses to run as root (a container's only user) without this.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab app quick test benchmark notebooks baseline qat site format lock venv tools
+.PHONY: lab app quick test benchmark notebooks baseline colour qat rounding site format lock venv tools
 .DEFAULT_GOAL := lab
 
 lab: venv
@@ -39,9 +39,17 @@ notebooks: tools
 baseline: venv
 	$(BIN)/python -m quant_tutorial.training
 
+# Train the colour model again, the same way.
+colour: venv
+	$(BIN)/python -m quant_tutorial.training colour_digits
+
 # Train the quantized models of lesson 08 (about half an hour); what is there already stays.
 qat: venv
 	$(BIN)/python -m quant_tutorial.qat.training
+
+# Measure the rounding methods of lesson 11 (about twenty minutes); what is there already stays.
+rounding: venv
+	$(BIN)/python -m quant_tutorial.rounding.results
 
 # The web edition, to be read without a kernel: static pages in build/site.
 site: tools

@@ -1,12 +1,12 @@
 """Describe how a model is quantized: bits, symmetry, granularity, calibrator (lessons 04 and 05).
 
-The three levels of granularity, and their names in other tools:
+The three levels of granularity, and their names elsewhere:
 
-| here           | one scale for …                     | TFLite, LiteRT   | PyTorch        |
-| -------------- | ----------------------------------- | ---------------- | -------------- |
-| `tensor-wise`  | all the weights of the model        | –                | –              |
-| `layer-wise`   | the tensor of one layer             | per tensor       | per_tensor     |
-| `channel-wise` | one output channel of one layer     | per axis/channel | per_channel    |
+| here           | one scale for …                 | the field   | TFLite, LiteRT   | PyTorch     |
+| -------------- | ------------------------------- | ----------- | ---------------- | ----------- |
+| `tensor-wise`  | all the weights of the model    | model-wide  | –                | –           |
+| `layer-wise`   | the tensor of one layer         | per tensor  | per tensor       | per_tensor  |
+| `channel-wise` | one output channel of one layer | per channel | per axis/channel | per_channel |
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from quant_tutorial.arguments import checked_choice, is_whole
 
 CALIBRATORS = ("min_max", "moving_average", "percentile", "mse", "entropy")
 GRANULARITIES = ("tensor-wise", "layer-wise", "channel-wise")
+# What the field calls each of them; the lessons' texts and figures use these words.
+GRANULARITY_NAMES = dict(
+    zip(GRANULARITIES, ("model-wide", "per tensor", "per channel"), strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,23 @@ class QuantScheme:
         return "QuantScheme\n  " + "\n  ".join(lines)
 
 
+def named_scheme(
+    weight_bits: int, activation_bits: int, calibrator: str | None = None
+) -> QuantScheme:
+    """Return the scheme that the course compares at all widths (lesson 08).
+
+    Weights are symmetric and channel-wise, activations have one scale, and the input has 8 bits.
+    The default calibrator is "min_max" at 8 bits and "mse" below, where clipping reduces the error.
+    """
+    one, other = (
+        calibrator or ("min_max" if bits >= 8 else "mse") for bits in (weight_bits, activation_bits)
+    )
+    return QuantScheme(
+        TensorScheme(weight_bits, True, "channel-wise", one),
+        TensorScheme(activation_bits, calibrator=other),
+    )
+
+
 def _check_tensor_schemes(scheme: Any, names: tuple[str, ...]) -> None:
     assert set(names) <= {field.name for field in fields(scheme)}
     for name in names:
@@ -152,8 +173,8 @@ def _check_tensor_schemes(scheme: Any, names: tuple[str, ...]) -> None:
             raise ValueError(f"{name} must be a TensorScheme, got {value!r}.")
         if name != "weights" and value.bits is not None and value.granularity != "layer-wise":
             raise ValueError(
-                f"{name}.granularity must be layer-wise, got {value.granularity!r}: LiteRT has no "
-                "other for activations; only weights can have it."
+                f"{name}.granularity must be layer-wise, got {value.granularity!r}: LiteRT "
+                "supports no other for activations."
             )
 
 

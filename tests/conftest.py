@@ -19,7 +19,7 @@ import architectures
 import hypothesis
 import numpy as np
 import pytest
-from lesson_run import NOTEBOOKS, JupyterLab
+from lesson_run import FRAMES, NOTEBOOKS, JupyterLab, shared_folder
 from nbval.plugin import IPyNbCell, IPyNbFile
 from playwright.sync_api import Browser, sync_playwright
 from xdist.remote import Producer
@@ -68,6 +68,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 share(notebook, path, config.stash[LAB])
             if len(cells) == sum(cell.cell_type == "code" for cell in notebook.nb.cells):
                 cells.append(PeakMemory.from_parent(notebook, name="peak memory"))
+                if in_the_page:
+                    cells.append(Frames.from_parent(notebook, name="frames"))
             found[:] = [*cells, *in_the_page]
 
     def rank(path: str) -> int:
@@ -108,6 +110,28 @@ class PeakMemory(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, 0, f"{self.path.name}: peak memory"
+
+
+class Frames(pytest.Item):
+    """The frames of a notebook's explorers for the web edition, from the kernel that has run it.
+
+    The explorers must say what they said when the notebook was committed, see `web.frames`. Where
+    `tests/test_site.py` does not find these frames, the site makes its own.
+    """
+
+    def runtest(self) -> None:
+        kept = shared_folder(self.config._tmp_path_factory) / "frames"
+        source = (
+            "from pathlib import Path as _Path\n"
+            "from quant_tutorial.web.build import make_frames as _make_frames\n"
+            f"_make_frames(_Path({str(self.path)!r}), _Path({str(kept)!r}), {FRAMES}, globals())"
+        )
+        kernel = self.parent.kernel.kc
+        content = kernel.execute(source, silent=True, reply=True, timeout=600)["content"]
+        assert content["status"] == "ok", "\n".join(content["traceback"])
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, f"{self.path.name}: frames"
 
 
 def lesson_of(item: pytest.Item) -> str | None:
@@ -196,10 +220,7 @@ def files(baseline: Any, calibration: np.ndarray) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def further(data: mnist.Mnist, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """The networks of `architectures`, by name, trained for a few seconds each."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # which the workers share: one of them trains
-    return Further(folder, data)
+    return Further(shared_folder(tmp_path_factory), data)
 
 
 class Further(Mapping[str, Any]):

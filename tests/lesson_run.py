@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from jupyter_client import BlockingKernelClient
 from nbval.kernel import RunningKernel
 
@@ -26,8 +27,15 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 # As the course's own set-up writes them; whoever has installed with pip would see a notice.
 NOTICES = '{"fetchNews": "false", "checkForUpdates": false}'
 STARTING, IDLE = 120, 1200  # seconds
+FRAMES = 3  # of an explorer, for the web edition that the tests build
 # Whatever proxy the environment names: the server is on this machine.
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all workers of this run share, for what one of them makes for all."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @contextlib.contextmanager

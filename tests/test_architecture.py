@@ -25,10 +25,11 @@ FLOORS = [
     ["quiet", "saving", "table", "arguments", "op_names"],
     ["affine"],
     ["scheme", "histogram", "flatbuffer", "metrics", "mnist", "drawing"],
-    ["calibration", "integer", "frameworks"],
+    ["calibration", "colour_digits", "integer", "frameworks"],
     ["models"],
     ["tflite"],
     ["training", "simulate"],
+    ["rounding"],
     ["qat"],
     ["deployment", "lab", "plotting"],
     ["explorers"],
@@ -36,8 +37,8 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NUMPY_ONLY = (
-    *("affine", "arguments", "calibration", "drawing", "flatbuffer", "histogram", "integer"),
-    *("metrics", "mnist", "op_names", "saving", "scheme", "table"),
+    *("affine", "arguments", "calibration", "colour_digits", "drawing", "flatbuffer", "histogram"),
+    *("integer", "metrics", "mnist", "op_names", "saving", "scheme", "table"),
 )
 
 
@@ -83,7 +84,9 @@ def test_numpy_is_enough(name: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["tflite", "simulate", "qat", "integer", "deployment", "lab"])
+@pytest.mark.parametrize(
+    "name", ["tflite", "simulate", "rounding", "qat", "integer", "deployment", "lab"]
+)
 def test_a_room_offers_what_it_says(name: str) -> None:
     found = import_module(f"quant_tutorial.{name}")
     assert all(hasattr(found, offered) for offered in found.__all__)

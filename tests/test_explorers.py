@@ -24,6 +24,7 @@ from quant_tutorial.simulate import StagedRun
 import keras
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -278,13 +279,30 @@ class TestGranularityExplorer:
         shown = {n: p.get_ydata() for n, p in explorer.plot._points.items()}
         assert (shown["channel-wise"] >= shown["layer-wise"] - 1e-9).all()
         assert shown["channel-wise"][4] > shown["layer-wise"][4] + 10
-        assert explorer.text.endswith("All layers channel-wise at 4 bits: accuracy 50.0%.")
+        assert explorer.text.endswith(
+            "With all layers at 4 bits per channel the accuracy is 50.0%."
+        )
         explorer.bits.value = 5
         assert "accuracy" not in explorer.text
 
     def test_an_unknown_layer(self) -> None:
         with pytest.raises(ValueError, match="layer must be one of a, b, got 'c'"):
             GranularityExplorer(KERNELS, {}, "c")
+
+    def test_the_lines_have_the_colour_of_the_chosen_granularity(self) -> None:
+        explorer = GranularityExplorer(KERNELS, {}, granularity="layer-wise")
+        for granularity in GRANULARITIES:
+            explorer.granularity.value = granularity
+            line, points = explorer.plot._ranges, explorer.plot._points[granularity]
+            assert to_rgba(points.get_color()) == tuple(line.get_color()[0])
+            assert explorer.plot._title.get_text().endswith(points.get_label())
+
+    def test_no_point_is_above_the_axis(self) -> None:
+        explorer = GranularityExplorer(KERNELS, {})
+        for bits in range(2, 17):
+            explorer.bits.value = bits
+            highest = max(p.get_ydata().max() for p in explorer.plot._points.values())
+            assert highest < 0.95 * explorer.plot._sqnr.get_ylim()[1]
 
 
 class TestPostTrainingExplorer:

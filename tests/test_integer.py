@@ -1042,8 +1042,11 @@ class TestBadInput:
         with pytest.raises(ValueError, match="tensor 'x' of CONV_2D is int16"):
             integer.load(file_of(*conv(x={"dtype": "int16"})))
 
-    def test_4_bit_weights(self) -> None:
-        packed = {"dtype": "int4", "shape": (2, 3, 3, 1), "data": np.ones(9, np.int8)}
+    def test_4_bit_weights_are_valid_and_2_bit_weights_are_not(self) -> None:
+        packed = {"dtype": "int4", "shape": (2, 3, 3, 1), "data": np.arange(-120, 120, 27, np.int8)}
+        x = integers(np.random.default_rng(0), 3, 5, 5, 1)
+        assert_as_litert(file_of(*conv(w=packed)), x)
+        packed |= {"dtype": "int2", "data": np.ones(5, np.int8)}
         with pytest.raises(ValueError, match="CONV_2D with weights that are not constant, int8"):
             integer.load(file_of(*conv(w=packed)))
 
@@ -1061,7 +1064,10 @@ class TestBadInput:
             ),
             ({"fusedActivationFunction": 2}, "CONV_2D with the activation RELU_N1_TO_1"),
             ({"x": {"shape": (1, 5, 5, 2)}}, "CONV_2D with groups"),
-            ({"w": {"zero_point": 3}}, "CONV_2D with weights that are not constant, int8 and sym"),
+            (
+                {"w": {"zero_point": 3}},
+                "CONV_2D with weights that are not constant, int8 or int4, and sym",
+            ),
             ({"w": {"data": None}}, r"CONV_2D\) reads 'w' .* before any op has written it"),
             ({"b": {"dtype": "int64", "data": np.int64([1, 2])}}, "a bias that is not a constant"),
             (

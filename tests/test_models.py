@@ -2,10 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import metrics, mnist, models, tflite
+from quant_tutorial import colour_digits, metrics, mnist, models, tflite
 
 import keras
 import numpy as np
@@ -31,30 +32,66 @@ def test_accuracy_is_the_one_written_down(
     assert figures["training_minutes"] <= 10
 
 
-def test_missing_and_damaged_weights(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"weights are missing: .*\. Get them back"):
-        models.load_baseline(tmp_path / "none.weights.h5")
+SHIPPED = [
+    (models.WEIGHTS, models.load_baseline, "The baseline's"),
+    (models.COLOUR_WEIGHTS, models.load_colour_digits, "The colour model's"),
+]
+
+
+def test_spreading_the_channels_keeps_every_bit_of_the_outputs() -> None:
+    trained, spread = models.load_colour_digits(spread=False), models.load_colour_digits()
+    images = colour_digits.to_float(colour_digits.load().x_test[:200])
+    np.testing.assert_array_equal(models.predict(spread, images), models.predict(trained, images))
+    before, after = models.weights(trained), models.weights(spread)
+    for name in before:
+        if name.startswith("pointwise"):  # its input channels are on the last axis but one
+            factors = after[name] / before[name]
+            assert set(np.unique(factors)) == {0.25, 0.5, 1, 2, 4}
+            assert (factors == factors[..., :1]).all()
+    # The ranges of the output channels, once batch norm is folded.
+    ratios = [
+        [np.ptp(np.log2(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))))]
+        for model in (trained, spread)
+        for name, kernel in models.weights(models.fold_batch_norm(model)).items()
+        if name.startswith("depthwise")
+    ]
+    assert np.max(ratios[:5]) < 3 < 7 < np.min(ratios[5:])
+
+
+@pytest.mark.parametrize(("shipped", "load", "whose"), SHIPPED)
+def test_missing_and_damaged_weights(
+    tmp_path: Path, shipped: Path, load: Callable[[Path], Any], whose: str
+) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=rf"{whose} weights are missing: .*\. Get them back"
+    ):
+        load(tmp_path / "none.weights.h5")
     cut = tmp_path / "cut.weights.h5"
-    cut.write_bytes(models.WEIGHTS.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"(?s)weights are damaged .*Get them back"):
-        models.load_baseline(cut)
+    cut.write_bytes(shipped.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=rf"(?s){whose} weights are damaged .*Get them back"):
+        load(cut)
     other = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(other)
-    with pytest.raises(ValueError, match=r"(?s)weights are damaged .*Get them back"):
-        models.load_baseline(other)
+    with pytest.raises(ValueError, match=rf"(?s){whose} weights are damaged .*Get them back"):
+        load(other)
 
 
+@pytest.mark.parametrize(("shipped", "load", "whose"), SHIPPED)
 @pytest.mark.parametrize("start", [3_000, 20_000, 60_000])
-def test_an_overwritten_block_is_found(tmp_path: Path, start: int) -> None:
-    for name in ("baseline.weights.h5", "baseline.json"):
-        shutil.copy(models.WEIGHTS.with_name(name), tmp_path)
-    path = tmp_path / "baseline.weights.h5"
-    assert models.load_baseline(path).count_params() == 14_066
+def test_an_overwritten_block_is_found(
+    tmp_path: Path, start: int, shipped: Path, load: Callable[[Path], Any], whose: str
+) -> None:
+    figures = models.figures_path(shipped)
+    path = tmp_path / shipped.name
+    shutil.copy(shipped, path)
+    shutil.copy(figures, tmp_path)
+    assert load(path).count_params() == json.loads(figures.read_text())["parameters"]
     content = bytearray(path.read_bytes())
     content[start : start + 64] = bytes(b ^ 0x55 for b in content[start : start + 64])
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"its digest is not the one in baseline\.json.*Get them"):
-        models.load_baseline(path)
+    message = rf"{whose} .*its digest is not the one in {figures.name}.*Get them"
+    with pytest.raises(ValueError, match=message):
+        load(path)
 
 
 class TestInt8Baseline:

@@ -1,4 +1,4 @@
-"""The schematic drawings of lessons 00 and 01: their sentences, and that nothing is cut off."""
+"""The schematic drawings of lessons 00, 01 and 04: their sentences, and that nothing is cut off."""
 
 from collections.abc import Callable
 
@@ -20,6 +20,8 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 2.8), plotting.plot_moments),
     ((9, 2), lambda ax: plotting.plot_register(ax, WIDTHS)),
     ((9, 3), lambda ax: plotting.plot_energy(ax, ENERGY)),
+    ((9, 2.8), lambda ax: plotting.plot_granularities(ax, (3, 4))),
+    ((9, 2.5), plotting.plot_folding),
 ]
 
 
@@ -74,3 +76,14 @@ def test_energy() -> None:
     first, second = plotting.describe_energy(ENERGY).splitlines()
     assert first == "arithmetic: 1.86 µJ with float32, 0.12 µJ with int8, 15× less"
     assert second.endswith("no less")
+
+
+def test_granularities() -> None:
+    sentence = plotting.describe_granularities((3, 4))
+    assert sentence.startswith("2 layers with 3 and 4 output channels. Model-wide, one scale s")
+    assert "Per tensor there are 2 scales" in sentence
+    assert "Per channel there are 7" in sentence
+
+
+def test_folding() -> None:
+    assert "weights g · w and bias g · (b − mean) + β, then ReLU." in plotting.describe_folding()

@@ -16,6 +16,7 @@ import ipywidgets as widgets
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup, Tag
+from lesson_run import FRAMES, shared_folder
 from PIL import Image
 from playwright.sync_api import Browser, Page, Request
 
@@ -27,7 +28,6 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 NOTEBOOKS = [*LESSONS, *SOLUTIONS]
 REFERENCE, TEACHING = (ROOT / "notebooks" / f"{name}.md" for name in ("reference", "teaching"))
-FRAMES = 3
 
 
 def named(path: Path) -> str:
@@ -73,7 +73,8 @@ every_explorer = pytest.mark.parametrize("path", WITH_EXPLORER, ids=named)
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("web") / "site"
+    # The frames that nbval's kernels have left are found beside the site.
+    folder = shared_folder(tmp_path_factory) / "site"
     command = [*BUILD, "--output", folder, "--frames", str(FRAMES)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -1,8 +1,10 @@
-"""Training the float model, and the command that does it."""
+"""Training the float models, and the command that does it."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from quant_tutorial import metrics, mnist, models, training
 
@@ -35,9 +37,38 @@ def test_moved_images_stay_digits(data: mnist.Mnist) -> None:
     assert moved.sum() == pytest.approx(images.sum(), rel=0.1)
 
 
-def test_training_needs_a_batch(data: mnist.Mnist) -> None:
+def test_the_colour_model_repeats_itself(data: mnist.Mnist) -> None:
+    def trained() -> np.ndarray:
+        digits, labels = data.x_train[:256], data.y_train[:256]
+        model = training.train_colour_digits(digits, labels, epochs=1, verbose=0)
+        return models.weights(model)["pointwise4"]
+
+    np.testing.assert_allclose(trained(), trained(), atol=1e-2)
+
+
+def test_painted_batches(data: mnist.Mnist) -> None:
+    digits, labels = data.x_train[:300], np.arange(300, dtype=np.uint8)
+    batches = list(training._painted_batches(digits, labels, epochs=2, seed=4))
+    assert [images.shape for images, _ in batches] == [(128, 32, 32, 3)] * 4
+    (one, first), (two, second) = (
+        (np.concatenate([x for x, _ in part]), np.concatenate([y for _, y in part]))
+        for part in (batches[:2], batches[2:])
+    )
+    assert len(set(first.tolist())) > 150
+    assert (first != second).mean() > 0.9  # another order
+    again = list(training._painted_batches(digits, labels, epochs=1, seed=4))
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in again]), one)
+    # The same digit has other colours in another epoch.
+    place, other = next(
+        (i, np.flatnonzero(second == y)[0]) for i, y in enumerate(first) if y in second
+    )
+    assert (one[place] != two[other]).mean() > 0.9
+
+
+@pytest.mark.parametrize("train", [training.train_baseline, training.train_colour_digits])
+def test_training_needs_a_batch(data: mnist.Mnist, train: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="images must hold at least 128 images, got 100"):
-        training.train_baseline(data.x_train[:100], data.y_train[:100])
+        train(data.x_train[:100], data.y_train[:100])
 
 
 def test_the_command_refuses_before_it_trains(
@@ -46,6 +77,8 @@ def test_the_command_refuses_before_it_trains(
     for arguments, message in (
         (["--output", "x.h5"], "--output must end in .weights.h5, got x.h5"),
         (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["colour_digits", "--int8"], "--int8 goes with the baseline only"),
+        (["colour_cats"], "invalid choice: 'colour_cats'"),
     ):
         monkeypatch.setattr("sys.argv", ["training", *arguments])
         with pytest.raises(SystemExit):

@@ -104,8 +104,7 @@ class Explorer(widgets.VBox):
             change: The change of a control; if there is an estimate, the final result then waits
                 until the controls rest. None shows the final result without waiting.
         """
-        if self._waiting is not None:
-            self._waiting.cancel()
+        self._cancel()
         if type(self).estimate is Explorer.estimate:
             self._show(self.draw)
             return
@@ -114,7 +113,18 @@ class Explorer(widgets.VBox):
         if change is None or loop is None:
             self._show(self.draw)
         else:
-            self._waiting = loop.call_later(REST, self._show, self.draw)
+            self._waiting = loop.call_later(REST, self.settle)
+
+    def settle(self) -> None:
+        """Show the final result now, where an estimate waits for the controls to rest."""
+        if self._waiting is not None:
+            self._cancel()
+            self._show(self.draw)
+
+    def _cancel(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
     def _show(self, draw: Callable[[], str]) -> None:
         if self.plot is None:  # closed before it was its turn

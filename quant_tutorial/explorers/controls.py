@@ -106,8 +106,10 @@ def real_range(
     return _labelled(label, slider, fields, names)
 
 
-def choice(label: str, options: Sequence[str], value: str) -> widgets.Dropdown:
-    """Make a dropdown with a label before it."""
+def choice(
+    label: str, options: Sequence[str] | Sequence[tuple[str, str]], value: str
+) -> widgets.Dropdown:
+    """Make a dropdown with a label before it; an option is a value, or a name and a value."""
     return widgets.Dropdown(
         options=list(options),
         value=value,

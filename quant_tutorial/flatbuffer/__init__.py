@@ -6,13 +6,15 @@ where an offset leads. A file that was cut short or changed in one byte can ther
 process. Here every offset is followed first (`offsets`), and then every number that LiteRT relies
 on is checked (`reading`, `op_checks`, `order`).
 
-`read` returns the objects of the schema, which can be changed and written again. `graph` returns
-the main graph as the rest of the course needs it: ops and tensors, the constants with their values.
+`read` returns the objects of the schema, which can be changed, and `write` makes a file of them
+again. `graph` returns the main graph as the rest of the course needs it: ops and tensors, the
+constants with their values.
 """
 
 from quant_tutorial.flatbuffer.packing import constant_view, packed, unpacked
 from quant_tutorial.flatbuffer.parts import CASTS, FLOWING, WEIGHTED, Graph, Op, Tensor
 from quant_tutorial.flatbuffer.reading import graph, read
+from quant_tutorial.flatbuffer.writing import with_packed, write
 
 __all__ = [
     "CASTS",
@@ -26,4 +28,6 @@ __all__ = [
     "packed",
     "read",
     "unpacked",
+    "with_packed",
+    "write",
 ]

@@ -31,7 +31,7 @@ def load(model_bytes: bytes, *, multiplier_bits: int | None = None) -> IntegerMo
 
     Args:
         model_bytes: The content of the file, as `tflite.convert` returns it: one image at a time,
-            int8 throughout, with int8, uint8 or float32 input and output.
+            int8 throughout, with int8, uint8 or float32 input and output. Weights may be int4.
         multiplier_bits: How many bits each multiplier has, 1 to 31. None means the precision of
             LiteRT's reference kernels: 31 bits, and a float of 53 bits for FULLY_CONNECTED.
 
@@ -184,8 +184,9 @@ def _weights(source: _Source, outputs_axis: int, *, width: int = 31) -> dict[str
     The weights and biases are checked first, so that no accumulator can overflow.
     """
     x, weights = source.input(0), source.input(1)
-    if weights.data is None or weights.type != "int8" or weights.zero_points.any():
-        raise source.refuse("weights that are not constant, int8 and symmetric")
+    known = weights.type in ("int8", "int4")  # int4 ones are unpacked in `data`
+    if weights.data is None or not known or weights.zero_points.any():
+        raise source.refuse("weights that are not constant, int8 or int4, and symmetric")
     outputs = weights.shape[outputs_axis]
     bias = np.zeros(outputs, np.int32)
     if len(source.op.inputs) > 2:

@@ -3,7 +3,7 @@
 `qat.tfmot`, for the Model Optimization Toolkit, must be imported separately: it loads Keras 2.
 """
 
-from quant_tutorial.qat.export import file_weights, int8_file, low_bit_file
+from quant_tutorial.qat.export import int8_file, low_bit_file
 from quant_tutorial.qat.layers import (
     QuantizeActivation,
     QuantizedLayer,
@@ -19,8 +19,9 @@ from quant_tutorial.qat.shipped import (
     TrainingConfig,
     load_results,
     load_trained,
-    named_scheme,
 )
+from quant_tutorial.scheme import named_scheme
+from quant_tutorial.tflite import file_weights
 
 __all__ = [
     "SHIPPED",

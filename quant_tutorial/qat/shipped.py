@@ -13,7 +13,7 @@ from quant_tutorial import saving
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.frameworks import keras
 from quant_tutorial.qat import layers
-from quant_tutorial.scheme import QuantScheme, TensorScheme
+from quant_tutorial.scheme import QuantScheme, named_scheme
 
 import numpy as np
 
@@ -82,23 +82,6 @@ class Result(NamedTuple):
     def spread(self) -> float:
         """The largest minus the smallest accuracy over the seeds."""
         return max(self.qat) - min(self.qat)
-
-
-def named_scheme(
-    weight_bits: int, activation_bits: int, calibrator: str | None = None
-) -> QuantScheme:
-    """Return the scheme that the course compares at all widths (lesson 08).
-
-    Weights are symmetric and channel-wise, activations have one scale, and the input has 8 bits.
-    The default calibrator is "min_max" at 8 bits and "mse" below, where clipping reduces the error.
-    """
-    one, other = (
-        calibrator or ("min_max" if bits >= 8 else "mse") for bits in (weight_bits, activation_bits)
-    )
-    return QuantScheme(
-        TensorScheme(weight_bits, True, "channel-wise", one),
-        TensorScheme(activation_bits, calibrator=other),
-    )
 
 
 def load_trained(name: str) -> keras.Model:

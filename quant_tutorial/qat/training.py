@@ -21,7 +21,8 @@ from typing import Any
 from quant_tutorial import metrics, mnist, models, saving
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.qat.model import quantize_aware
-from quant_tutorial.qat.shipped import FOLDER, RESULTS, SHIPPED, model_path, named_scheme
+from quant_tutorial.qat.shipped import FOLDER, RESULTS, SHIPPED, model_path
+from quant_tutorial.scheme import named_scheme
 from quant_tutorial.simulate import Simulator
 from quant_tutorial.training import training_batches
 

@@ -1,6 +1,7 @@
 """Simulate quantized models in Keras, fast enough for a slider (lesson 05)."""
 
 from quant_tutorial.simulate.fake_quantize import FakeQuantize, rounded, run_time_values
+from quant_tutorial.simulate.files import PACKED_BITS, int8_file, low_bit_file
 from quant_tutorial.simulate.graph import Node, nodes, prepare, rebuild
 from quant_tutorial.simulate.sensitivity import (
     Health,
@@ -26,6 +27,7 @@ from quant_tutorial.simulate.staged import StagedRun
 
 __all__ = [
     "HEADER",
+    "PACKED_BITS",
     "FakeQuantize",
     "Health",
     "Mix",
@@ -37,7 +39,9 @@ __all__ = [
     "Simulator",
     "StagedRun",
     "health",
+    "int8_file",
     "layer_sensitivity",
+    "low_bit_file",
     "nodes",
     "pareto_front",
     "prepare",

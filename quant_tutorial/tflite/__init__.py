@@ -9,7 +9,7 @@ from quant_tutorial.tflite.evaluation import (
     predict,
     tensors,
 )
-from quant_tutorial.tflite.inspection import Inspection, inspect
+from quant_tutorial.tflite.inspection import Inspection, file_weights, inspect
 from quant_tutorial.tflite.interpreter import KERNELS, make_interpreter, run, run_all
 from quant_tutorial.tflite.recipes import RECIPES, Recipe, apply_recipe, export_litert
 
@@ -29,6 +29,7 @@ __all__ = [
     "debug",
     "evaluate",
     "export_litert",
+    "file_weights",
     "input_output",
     "inspect",
     "make_interpreter",

@@ -32,7 +32,6 @@ from quant_tutorial.tflite.interpreter import make_interpreter
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 
 
@@ -217,7 +216,7 @@ def _one_op(model: Any, op: Op) -> bytes:
         buffer if index in needed else schema.BufferT()
         for index, buffer in enumerate(model.buffers)
     ]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(one))
+    return flatbuffer.write(one)
 
 
 def _quantized_input(integer_file: Graph) -> Tensor | None:

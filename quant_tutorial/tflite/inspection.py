@@ -95,6 +95,25 @@ def inspect(model_bytes: bytes) -> Inspection:
     return Inspection(**parts, integer_only=integer_only, reason=reason)
 
 
+def file_weights(model_bytes: bytes) -> dict[str, tuple[NDArray[np.int8], NDArray[np.float32]]]:
+    """Return the integer weights of a file and their scales, by layer (lesson 08).
+
+    Both have the axes of the file, for which see `models.litert_layout`. The scales have the rank
+    of the weights, so that weights · scales are the real values.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model.
+    """
+    found = {}
+    for op in flatbuffer.graph(model_bytes).ops:
+        for tensor in op.inputs:
+            if tensor.kind == "weights" and len(tensor.scales):
+                shape = [-1 if axis == tensor.axis else 1 for axis in range(len(tensor.shape))]
+                # The op also has the names of layers that are fused into it, such as padding.
+                found |= dict.fromkeys(op.layers, (tensor.data, tensor.scales.reshape(shape)))
+    return found
+
+
 def _short(name: str) -> str:
     """Return the first of the fused names, without the model's name and the exporter's number."""
     first = name.split(";")[0].split("/")

@@ -27,8 +27,17 @@ FRAMES = 240  # at most, for each explorer: some megabytes
 LIMIT = 1200  # seconds for a notebook's frames; generous, for slow machines
 
 
-def make_frames(path: Path, kept: Path, count: int) -> dict[str, Any]:
+def make_frames(
+    path: Path, kept: Path, count: int, namespace: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Make the frames of a notebook's explorers, or load those that were kept.
+
+    Args:
+        path: The notebook.
+        kept: The folder in which frames are kept.
+        count: The largest number of frames for an explorer.
+        namespace: The names of the notebook, where this process has run it. Otherwise another
+            process runs as much of it as the explorers need.
 
     Returns:
         The fields of `frames.Stepped` by cell id, and the folder of the pictures as "folder". Empty
@@ -50,19 +59,28 @@ def make_frames(path: Path, kept: Path, count: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=kept) as scratch:
             part = Path(scratch) / "frames"
             part.mkdir()
-            command = [sys.executable, "-m", "quant_tutorial.web.frames", path, part, str(count)]
-            try:
-                run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-            except subprocess.TimeoutExpired:
-                print(f"{path.name}: no frames after {LIMIT} s, static pictures", file=sys.stderr)
+            if namespace is not None:
+                frames.write(path, part, count, namespace)
+            elif not _write_elsewhere(path, part, count):
                 return {}
-            if run.returncode:
-                raise RuntimeError(f"The explorer of {path} cannot be made:\n{run.stderr}")
             for old in kept.glob(f"{name}-*"):
                 shutil.rmtree(old)
             part.rename(folder)
     made = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
     return {"folder": folder, **made}
+
+
+def _write_elsewhere(path: Path, folder: Path, count: int) -> bool:
+    """Write the frames in a process of their own, and return whether there was time enough."""
+    command = [sys.executable, "-m", "quant_tutorial.web.frames", path, folder, str(count)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        print(f"{path.name}: no frames after {LIMIT} s, static pictures", file=sys.stderr)
+        return False
+    if run.returncode:
+        raise RuntimeError(f"The explorer of {path} cannot be made:\n{run.stderr}")
+    return True
 
 
 def _fingerprint(notebook: dict[str, Any], last: dict[str, Any], count: int) -> str:

@@ -223,8 +223,17 @@ def shown_by(notebook: Mapping[str, Any], cell: Mapping[str, Any]) -> Shown:
     return Shown(slice_for(before, _loaded(argument)), before, argument, name)
 
 
-def build(notebook: Mapping[str, Any], cell: Mapping[str, Any]) -> Any:
+def build(
+    notebook: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    namespace: dict[str, Any] | None = None,
+) -> Any:
     """Return the explorer of a cell, made as in the notebook.
+
+    Args:
+        notebook: The notebook.
+        cell: One of its cells that shows an explorer.
+        namespace: All names of the notebook after a run, if there was one. It is tried first.
 
     Raises:
         ValueError: when the cell shows no `Explorer`, or one whose sentence differs from the one
@@ -236,9 +245,14 @@ def build(notebook: Mapping[str, Any], cell: Mapping[str, Any]) -> Any:
     committed, shown = "".join(output["data"]["text/plain"]), shown_by(notebook, cell)
     # If the sentence may differ, a selection of statements could not be checked.
     inexact = INEXACT in tags(cell)
-    for part in [shown.before] if inexact else [shown.needed, shown.before]:
+    namespaces = [functools.partial(executed, shown.before)]
+    if not inexact:
+        namespaces.insert(0, functools.partial(executed, shown.needed))
+    if namespace is not None:
+        namespaces.insert(0, lambda: namespace)
+    for names in namespaces:
         try:
-            found = evaluate(shown, executed(part))
+            found = evaluate(shown, names())
         except Exception as error:
             problem = error
             continue
@@ -318,6 +332,7 @@ def controls_of(explorer: Any) -> list[tuple[Callable[[Any], None], list[Axis]]]
     if not presets:
         for move, (axis, *_) in setters:
             move(axis.values[axis.start])  # the clicks in _presets may have moved it
+        explorer.settle()
     return [*presets, *setters]
 
 
@@ -327,6 +342,7 @@ def _presets(explorer: Any) -> list[tuple[Callable[[Any], None], list[Axis]]]:
 
     def click(name: str) -> None:
         presets[name].click()
+        explorer.settle()
 
     for start, name in enumerate(presets):
         click(name)
@@ -463,6 +479,7 @@ def step(explorer: Any, folder: Path, frames: int) -> Stepped | None:
     began = time.process_time()
     for value in (axis.values[axis.start - 1], axis.values[axis.start]):
         move(value)
+        explorer.settle()
     each = max((time.process_time() - began) / 2, 1e-3)
     axes = choose([axes for _, axes in controls], min(frames, max(2, round(SECONDS / each))))
     moves = [move for move, _ in controls[: len(axes)]]
@@ -470,6 +487,7 @@ def step(explorer: Any, folder: Path, frames: int) -> Stepped | None:
     def set_to(values: Sequence[Any]) -> None:
         for move, value in zip(moves, values, strict=True):
             move(value)
+        explorer.settle()
 
     pictures, sentences = [], []
     for values in itertools.product(*(axis.values for axis in axes)):
@@ -498,26 +516,42 @@ def _write(png: bytes, folder: Path) -> tuple[str, tuple[int, int]]:
     return name, picture.size
 
 
+def write(path: Path, folder: Path, frames: int, namespace: dict[str, Any] | None = None) -> None:
+    """Write the pictures of a notebook's explorers, and frames.json: a `Stepped` by cell id.
+
+    Args:
+        path: The notebook.
+        folder: An existing folder for the files.
+        frames: The largest number of frames for an explorer.
+        namespace: All names of the notebook after a run, if there was one.
+
+    Raises:
+        RuntimeError: as for `step`.
+        ValueError: as for `build`.
+    """
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    made = {}
+    for cell in explorer_cells(notebook):
+        if not stands_still(cell):
+            stepped = step(build(notebook, cell, namespace), folder, frames)
+            if stepped:
+                made[cell["id"]] = asdict(stepped)
+    # A menu's values may be of any type; a page needs only their texts.
+    text = json.dumps(made, ensure_ascii=False, default=str)
+    (folder / "frames.json").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
-    """Write the pictures of a notebook's explorers, and frames.json: a `Stepped` by cell id."""
+    """Write the pictures of a notebook's explorers, and what their positions are."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("frames", type=int)
     arguments = parser.parse_args()
-    notebook = json.loads(arguments.notebook.read_text(encoding="utf-8"))
-    folder = arguments.folder.resolve()
+    path, folder = arguments.notebook.resolve(), arguments.folder.resolve()
     os.environ["MPLBACKEND"] = "Agg"
-    made = {}
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        for cell in explorer_cells(notebook):
-            if not stands_still(cell):
-                stepped = step(build(notebook, cell), folder, arguments.frames)
-                if stepped:
-                    made[cell["id"]] = asdict(stepped)
-    # A menu's values may be of any type; a page needs only their texts.
-    text = json.dumps(made, ensure_ascii=False, default=str)
-    (folder / "frames.json").write_text(text, encoding="utf-8")
+        write(path, folder, arguments.frames)
 
 
 if __name__ == "__main__":

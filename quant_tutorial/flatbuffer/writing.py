@@ -1,0 +1,57 @@
+"""Write the objects of the schema as a `.tflite` file, and pack its weights (lesson 08)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from quant_tutorial.flatbuffer.packing import packed
+from quant_tutorial.flatbuffer.reading import graph, read
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+
+def write(model: Any) -> bytes:
+    """Return the bytes of a file, from the objects that `read` returns (lesson 06)."""
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def with_packed(model_bytes: bytes, indices: Iterable[int], bits: int) -> bytes:
+    """Return a file in which some int8 constants have fewer bits, and the same values (lesson 08).
+
+    Their scales and zero points stay. Whether LiteRT has kernels for the new type is not checked.
+
+    Args:
+        model_bytes: The content of the file.
+        indices: The constants, by `Tensor.index`.
+        bits: 4 or 2.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model, and for a tensor that is not an int8
+            constant or has a value that does not fit into so many bits.
+    """
+    model, tensors = read(model_bytes), graph(model_bytes).tensors
+    in_file = model.subgraphs[0].tensors
+    replaced = set()
+    for index in indices:
+        found, low = tensors[index], -(2 ** (bits - 1))
+        if found.data is None or found.type != "int8":
+            kind = found.type if found.data is not None else "no constant"
+            raise ValueError(f"indices must name int8 constants: tensor {index} is {kind}.")
+        if found.data.size and (found.data.min() < low or found.data.max() >= -low):
+            raise ValueError(
+                f"bits={bits} hold {low} to {-low - 1}, and tensor {index} has the values "
+                f"{found.data.min()} to {found.data.max()}."
+            )
+        # A new buffer, because tensors of equal bytes may share the old one.
+        model.buffers.append(schema.BufferT())
+        model.buffers[-1].data = packed(np.ascontiguousarray(found.data), bits)
+        replaced.add(in_file[index].buffer)
+        in_file[index].buffer = len(model.buffers) - 1
+        in_file[index].type = getattr(schema.TensorType, f"INT{bits}")
+    used = {tensor.buffer for part in model.subgraphs for tensor in part.tensors or ()}
+    for index in replaced - used:
+        model.buffers[index].data = None
+    return write(model)

@@ -1,0 +1,147 @@
+"""See a layer as a product of matrices: its inputs' patches times its weights (lesson 11).
+
+A convolution multiplies each patch of its input with the same weights. With the patches as the rows
+of a matrix, it is a dense layer. A depthwise or grouped convolution consists of several such
+products, one for each group of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from quant_tutorial.frameworks import keras, tf
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BATCH = 100  # images at a time: few enough that their patches fit in memory
+
+
+class Shape(NamedTuple):
+    """The size of a layer's matrices (lesson 11)."""
+
+    groups: int
+    inputs: int  # of each output
+    outputs: int  # of each group
+
+
+def shape_of(layer: keras.Layer) -> Shape:
+    """Return how many groups a layer has, and the inputs and outputs of each (lesson 11).
+
+    A dense layer and an ordinary convolution are one group. In a depthwise convolution each input
+    channel is a group.
+    """
+    kernel = layer.kernel.shape
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return Shape(kernel[2], kernel[0] * kernel[1], kernel[3])
+    groups = getattr(layer, "groups", 1)
+    return Shape(groups, int(np.prod(kernel[:-1])), kernel[-1] // groups)
+
+
+def weight_matrices(layer: keras.Layer, weights: NDArray) -> NDArray:
+    """Return a layer's weights as matrices, shape (groups, inputs, outputs).
+
+    `weights` have the form of `Simulator.weights`, with the output channels last. Lesson 11.
+    """
+    groups, inputs, outputs = shape_of(layer)
+    return weights.reshape(inputs, groups, outputs).transpose(1, 0, 2)
+
+
+def weights_from(layer: keras.Layer, matrices: NDArray) -> NDArray:
+    """Return the weights with the output channels last, the inverse of `weight_matrices`.
+
+    Lesson 11.
+    """
+    shape = tuple(layer.kernel.shape)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        shape = (*shape[:2], -1)
+    return np.ascontiguousarray(matrices.transpose(1, 0, 2).reshape(shape))
+
+
+def patches(layer: keras.Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows that a layer multiplies with its weights, shape (groups, rows, inputs).
+
+    Padding, strides and dilation are those of the layer. A row exists for each image and each
+    output position. Lesson 11.
+
+    Args:
+        layer: A Dense, Conv2D or DepthwiseConv2D layer.
+        values: The values at the input of the layer, shape (images, …).
+    """
+    groups, inputs, _ = shape_of(layer)
+    if isinstance(layer, keras.layers.Dense):
+        return np.asarray(values).reshape(1, -1, inputs)
+    height, width = layer.kernel_size
+    found = tf.image.extract_patches(
+        values,
+        sizes=(1, height, width, 1),
+        strides=(1, *layer.strides, 1),
+        rates=(1, *layer.dilation_rate, 1),
+        padding=layer.padding.upper(),
+    ).numpy()
+    if groups == 1:
+        return found.reshape(1, -1, inputs)
+    apart = found.reshape(-1, height * width, groups, inputs // (height * width))
+    return np.ascontiguousarray(apart.transpose(2, 0, 1, 3)).reshape(groups, -1, inputs)
+
+
+def row_count(layer: keras.Layer, images: int) -> int:
+    """Return how many rows `patches` makes of a number of images (lesson 11)."""
+    return images * int(np.prod(layer.output.shape[1:-1]))
+
+
+def rows_of(
+    layer: keras.Layer, values: Sequence[NDArray[np.float32]], most: int, seed: int
+) -> list[NDArray[np.float32]]:
+    """Return some of the rows of `patches`, the same for several inputs of one shape (lesson 11).
+
+    Args:
+        layer: A Dense, Conv2D or DepthwiseConv2D layer.
+        values: Inputs of the layer, each of shape (images, …).
+        most: How many rows to return at most; of more, a random sample is drawn.
+        seed: The random seed of the sample.
+    """
+    images = len(values[0])
+    each = row_count(layer, images) // images
+    chosen = np.arange(images * each)
+    if len(chosen) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), most, replace=False))
+    found: list[list[NDArray[np.float32]]] = [[] for _ in values]
+    for start in range(0, images, _BATCH):
+        here = chosen[(chosen >= start * each) & (chosen < (start + _BATCH) * each)] - start * each
+        for rows, value in zip(found, values, strict=True):
+            rows.append(patches(layer, value[start : start + _BATCH])[:, here])
+    return [np.concatenate(rows, axis=1) for rows in found]
+
+
+class Moments(NamedTuple):
+    """Sums over all rows of a layer's inputs (lesson 11)."""
+
+    rows: int
+    mean: NDArray[np.float64]  # shape (groups, inputs)
+    float_mean: NDArray[np.float64]  # the same of the inputs in the float model
+    hessian: NDArray[np.float64]  # 2·XᵀX, shape (groups, inputs, inputs)
+
+    @property
+    def centred(self) -> NDArray[np.float64]:
+        """The Hessian of the inputs without their mean, which is that with the best bias."""
+        product = self.mean[:, :, np.newaxis] * self.mean[:, np.newaxis, :]
+        return self.hessian - 2 * self.rows * product
+
+
+def moments(
+    layer: keras.Layer, inputs: NDArray[np.float32], float_inputs: NDArray[np.float32]
+) -> Moments:
+    """Return the Hessian and the means of a layer's inputs, from batches of images (lesson 11)."""
+    groups, size, _ = shape_of(layer)
+    count, total = 0, np.zeros((groups, size))
+    float_total, products = np.zeros((groups, size)), np.zeros((groups, size, size))
+    for start in range(0, len(inputs), _BATCH):
+        rows = patches(layer, inputs[start : start + _BATCH]).astype(np.float64)
+        count += rows.shape[1]
+        total += rows.sum(axis=1)
+        products += 2 * rows.transpose(0, 2, 1) @ rows
+        float_rows = patches(layer, float_inputs[start : start + _BATCH])
+        float_total += float_rows.sum(axis=1, dtype=np.float64)
+    return Moments(count, total / count, float_total / count, products)
