@@ -140,7 +140,7 @@ def packed_bytes(values: int, bits: int) -> int:
 
 
 def sign_test(heads: int, tosses: int) -> float:
-    """Return the p-value of `heads` heads in `tosses` tosses of a fair coin (lesson 09).
+    """Return the p-value of `heads` heads in `tosses` tosses of a fair coin (lesson 04).
 
     This is the probability that chance alone leads to a result at least as lopsided; it is exact
     and two-sided. To compare two models on the same images, let `tosses` be the number of images

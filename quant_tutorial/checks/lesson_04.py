@@ -311,7 +311,7 @@ def _few_layers(answer: Any) -> str | None:
         return None
     hint = f"with these layers {found:.1%} of the images are right; {GOAL:.0%} are needed."
     if all(name.startswith("depthwise") for name in chosen):
-        return f"{hint} The depthwise layers have the most uneven channels, and they are not all."
+        return f"{hint} Uneven channels are not all that counts: try layers of other kinds, too."
     return f"{hint} After the first layer is mended, does the same layer still help most?"
 
 

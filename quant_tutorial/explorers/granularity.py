@@ -114,7 +114,7 @@ class GranularityFigure:
         self._weights, self._sqnr = self.figure.subplots(1, 2)
         self.figure.subplots_adjust(left=0.08, right=0.985, top=0.93, bottom=0.11, wspace=0.2)
         self._title = self._weights.text(
-            0, 1.02, "", transform=self._weights.transAxes, va="bottom", fontsize=10
+            0, 1.023, "", transform=self._weights.transAxes, va="baseline", fontsize=10
         )
         self._weights.set(xlabel="output channel", ylabel="weight")
         self._sqnr.set_title("SQNR of each channel", loc="left", fontsize=10)
