@@ -327,7 +327,7 @@ def _number(
     if math.isclose(value, right, rel_tol=tolerance):
         return None
     for mistake, wrong in mistakes.items():
-        if math.isclose(value, wrong, rel_tol=tolerance):
+        if math.isclose(value, wrong, rel_tol=tolerance, abs_tol=0.005):  # two decimals
             return mistake
     if math.isclose(value, right, rel_tol=0.02):
         return "close: give at least three digits."
