@@ -438,10 +438,12 @@ class TestRoundingExplorer:
         assert list(moved.steps) == [1, 0, 1, 1, 0]
         assert moved.share_up[0] == moved.share_up[4] == 1
 
-    def test_a_method_without_a_width(self, rounded: dict[tuple[str, int], Any]) -> None:
+    def test_a_method_without_a_width(
+        self, made: RoundingExplorer, rounded: dict[tuple[str, int], Any]
+    ) -> None:
         some = {key: found for key, found in rounded.items() if key != ("GPTQ", 3)}
         with pytest.raises(ValueError, match=r"rounded must have every method .* no \('GPTQ', 3\)"):
-            RoundingExplorer(KERNELS, some, {}, {}, 0.99)
+            RoundingExplorer(KERNELS, some, made._sqnr, made._accuracy, 0.99)
 
     def test_an_unknown_layer(self, made: RoundingExplorer) -> None:
         given = (KERNELS, made._rounded, made._sqnr, made._accuracy, 0.99)
