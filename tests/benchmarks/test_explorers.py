@@ -3,11 +3,12 @@
 import itertools
 from collections.abc import Callable, Iterable
 
-from quant_tutorial import mnist, models
+from quant_tutorial import mnist, models, rounding
 from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers.affine import AffineExplorer
 from quant_tutorial.explorers.calibration import RangeExplorer
 from quant_tutorial.explorers.granularity import GranularityExplorer
+from quant_tutorial.explorers.rounding import RoundingExplorer
 
 import keras
 import numpy as np
@@ -71,3 +72,24 @@ def test_granularity(folded: keras.Model, report: Report) -> None:
     time = moving(WIDTHS, lambda bits: setattr(explorer.bits, "value", bits))
     assert f" at {explorer.bits.value} bits" in explorer.text
     report("explorer of 04 in the kernel, moving the bits", time, "ms")
+
+
+def test_rounding(folded: keras.Model, report: Report) -> None:
+    methods = {"nearest": "nearest", "GPTQ": "gptq"}
+    rounded = {
+        (method, bits): rounding.load(f"W{bits}A8 {name}")
+        for method, name in methods.items()
+        for bits in (2, 3, 4)
+    }
+    weights = models.weights(folded)
+    noise = {
+        key: dict.fromkeys(weights, 10.0 + bits)
+        for key, bits in zip(rounded, range(6), strict=True)
+    }
+    accuracy = dict.fromkeys(rounded, 0.98)
+    explorer = RoundingExplorer(weights, rounded, noise, accuracy, 0.99, "logits", "GPTQ", 2)
+    time = moving((3, 4, 3, 2), lambda bits: setattr(explorer.bits, "value", bits))
+    assert f" at {explorer.bits.value} bits by GPTQ" in explorer.text
+    report("explorer of 11 in the kernel, moving the bits", time, "ms")
+    time = moving(weights, lambda name: setattr(explorer.layer, "value", name))
+    report("explorer of 11 in the kernel, choosing the layer", time, "ms")
