@@ -37,6 +37,22 @@ export function keep(event) {
 }
 
 /**
+ * Move a slider's handle to an end. noUiSlider would go to the end that the slider had when it was
+ * made, even if it has got other limits since.
+ * @param {KeyboardEvent} event
+ */
+export function jump(event) {
+  const handle = /** @type {Element} */ (event.target);
+  const slider = /** @type {any} */ (handle.closest(".noUi-target"))?.noUiSlider;
+  if (!slider || (event.key !== "Home" && event.key !== "End")) return;
+  event.stopPropagation();
+  event.preventDefault();
+  const { min, max } = slider.options.range;
+  // The other handle of a range stops it, as it does when the handle is dragged.
+  slider.setHandle(Number(handle.getAttribute("data-handle")), event.key === "Home" ? min : max);
+}
+
+/**
  * Label the explorer around a view, now and whenever its content changes, and return a function
  * that stops this.
  * @param {{ model: { get: (name: string) => any }, el: HTMLElement }} view
@@ -54,6 +70,7 @@ function render({ model, el }) {
       return;
     }
     root.addEventListener("keydown", keep);
+    root.addEventListener("keydown", jump, true); // before noUiSlider's own listener
     const apply = () => label(root, model.get("names"));
     apply();
     observer = new MutationObserver(apply);

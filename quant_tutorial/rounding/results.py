@@ -36,7 +36,10 @@ from numpy.typing import NDArray
 
 DRAWS = (0, 1, 2)
 IMAGES = 2000  # in each draw
-SCHEMES = {"W4A8": (4, 8), "W3A8": (3, 8), "W2A8": (2, 8), "W4A4": (4, 4), "W3A3": (3, 3)}
+SCHEMES = {
+    **{"W4A8": (4, 8), "W3A8": (3, 8), "W2A8": (2, 8)},
+    **{"W4A4": (4, 4), "W3A3": (3, 3), "W2A2": (2, 2)},
+}
 
 METHODS = (
     *("nearest, min/max", "nearest", "equalization", "bias correction"),

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 
 import * as module from "../../quant_tutorial/explorers/handle_names.js";
 
-const { keep, label } = module;
+const { jump, keep, label } = module;
 
 /** As much of an element as `label` uses: what it finds by which selector, and its attributes. */
 class Element {
@@ -70,4 +70,35 @@ Deno.test("a dropdown keeps its keys, but not the shortcuts", () => {
   assert.ok(!isKept("select", { ctrlKey: true }));
   assert.ok(!isKept("select", { metaKey: true }));
   assert.ok(!isKept("input"));
+});
+
+/**
+ * Return where `jump` moves the second handle of a slider, and whether it stops the key.
+ * @param {string} key
+ */
+function jumped(key) {
+  /** @type {number[][]} */
+  const moves = [];
+  let stopped = 0;
+  const options = { range: { min: -31, max: 28 } };
+  const setHandle = (/** @type {number} */ handle, /** @type {number} */ value) =>
+    moves.push([handle, value]);
+  const target = {
+    closest: () => ({ noUiSlider: { options, setHandle } }),
+    getAttribute: () => "1",
+  };
+  const stop = () => stopped++;
+  jump(/** @type {any} */ ({ key, target, stopPropagation: stop, preventDefault: stop }));
+  return { moves, stopped };
+}
+
+Deno.test("Home and End lead to the ends that a slider has now", () => {
+  assert.deepEqual(jumped("Home"), { moves: [[1, -31]], stopped: 2 });
+  assert.deepEqual(jumped("End"), { moves: [[1, 28]], stopped: 2 });
+  assert.deepEqual(jumped("ArrowLeft"), { moves: [], stopped: 0 });
+});
+
+Deno.test("Home in a number field stays what it is there", () => {
+  const target = { closest: () => null };
+  jump(/** @type {any} */ ({ key: "Home", target })); // would throw if it stopped the event
 });
