@@ -150,7 +150,8 @@ class RangeFigure:
             )
             self._ends[name].set_ydata([place, place])
         box = ax.get_position()
-        heights = [box.y1 - (place + 0.6) / len(places) * box.height for place in places]
+        bottom, top = ax.get_ylim()
+        heights = [box.y1 - (place - top) / (bottom - top) * box.height for place in places]
         rows = np.column_stack([np.full(len(places), 0.962), heights])
         self.figure.text(0.962, box.y1 + 0.012, "error", ha="center", fontsize=10)
         self._multiples = Labels(self.figure, rows, 10)
