@@ -83,10 +83,7 @@ def train_colour_digits(
     model = models.build_colour_digits()
     data = _painted_batches(digits, labels, epochs=epochs, seed=seed)
     _fit(model, data, epochs, len(digits) // _BATCH, verbose)
-    # Keras would save the optimizer's state as well, which is twice the size of the weights.
-    bare = keras.models.clone_model(model)
-    bare.set_weights(model.get_weights())
-    return bare
+    return models.copied(model)  # Keras would save the optimizer's state as well
 
 
 def _painted_batches(

@@ -76,13 +76,11 @@ def load(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    from quant_tutorial import mnist
+    from quant_tutorial import mnist, models
 
     data = mnist.load()
     NETWORKS.mkdir(exist_ok=True)
     for network in (separable(), residual()):
         trained(network, mnist.to_float(data.x_train[:12_000]), data.y_train[:12_000])
         # A copy, so that the optimizer's state is not in the file.
-        copy = type(network).from_config(network.get_config())
-        copy.set_weights(network.get_weights())
-        copy.save_weights(NETWORKS / f"{network.name}.weights.h5")
+        models.copied(network).save_weights(NETWORKS / f"{network.name}.weights.h5")

@@ -181,7 +181,6 @@ def _false_claim(answer: Any) -> str | None:
 @exercise("11.6")
 def _repaired_layer(answer: Any) -> str | None:
     from quant_tutorial import metrics, mnist, models, simulate
-    from quant_tutorial.frameworks import keras
 
     name, integers, bias = answer
     simulator, params = _two_bits()
@@ -201,8 +200,7 @@ def _repaired_layer(answer: Any) -> str | None:
         n: affine.fake_quantize(w, params.weights[n]) for n, w in simulator.weights.items()
     }
     quantized[name] = affine.dequantize(integers.astype(np.int8), chosen)
-    model = keras.models.clone_model(simulator.model)
-    model.set_weights(simulator.model.get_weights())
+    model = models.copied(simulator.model)
     models.set_weights(model, quantized)
     model.get_layer(name).bias.assign(bias)
     data = mnist.load()

@@ -97,10 +97,8 @@ def _run(name: str, seed: int, data: mnist.Mnist, folder: Path) -> dict[str, Any
     minutes = (time.monotonic() - start) / 60
     outputs = models.predict(model, mnist.to_float(data.x_test))
     if seed == config.seeds[0] and config.ranges == "learned":
-        # Save a copy without the optimizer, whose state is twice the size of the weights.
-        bare = keras.models.clone_model(model)
-        bare.set_weights(model.get_weights())
-        saving.write_whole(model_path(name, folder), bare.save)
+        # A copy has no optimizer, whose state would be saved as well.
+        saving.write_whole(model_path(name, folder), models.copied(model).save)
     accuracy = metrics.accuracy(outputs, data.y_test)
     return {"seed": seed, "accuracy": accuracy, "minutes": round(minutes, 1)}
 

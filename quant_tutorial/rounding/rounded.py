@@ -39,8 +39,7 @@ class Rounded:
         Rounding its weights to the nearest level with `params` leaves them as they are. So a
         `Simulator` or `StagedRun` made from it runs the rounded model, with these parameters.
         """
-        copy = keras.models.clone_model(self.base)
-        copy.set_weights(self.base.get_weights())
+        copy = models.copied(self.base)
         models.set_weights(
             copy,
             {name: dequantize(q, self.params.weights[name]) for name, q in self.integers.items()},

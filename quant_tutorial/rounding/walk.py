@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from quant_tutorial import models
 from quant_tutorial.affine import QuantParams, dequantize
 from quant_tutorial.arguments import checked_images
 from quant_tutorial.frameworks import keras
@@ -129,7 +130,7 @@ def round_layers(
             bar.update(done + part)
 
     # Parts of a model leave traces in its layers, so that they are made of copies.
-    copy, original = _copied(simulator.model), _copied(simulator.model)
+    copy, original = models.copied(simulator.model), models.copied(simulator.model)
     values: dict[str, NDArray[np.float32]] = {}  # after rounding
     floats: dict[str, NDArray[np.float32]] = {}
     users = Counter(name for node in simulator.nodes for name in node.sources)
@@ -286,12 +287,6 @@ def check_same_model(simulator: Simulator, rounded: Rounded) -> None:
             f"rounded has the layers {', '.join(rounded.integers)}, which are not those of model "
             f"{simulator.model.name}: give the simulator with which it was made."
         )
-
-
-def _copied(model: keras.Model) -> keras.Model:
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _computed(
