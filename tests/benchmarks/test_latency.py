@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from quant_tutorial import deployment, mnist, models, tflite
+from quant_tutorial.tflite.interpreter import make_interpreter
 
 import numpy as np
 import pytest
-from measuring import Report
+from measuring import Report, in_turn
 
 MODES = ("float32", "dynamic", "float16", "int8", "int16x8")
 
@@ -42,6 +44,24 @@ def test_all_files_in_turn(
     # The reference kernels, without which there is no 16x8, are slower than XNNPACK.
     ratio = found["int8"].median / found["int16x8"].median
     report(f"LiteRT, one image, {threads} threads, int8 to int16x8", ratio, "×", 1 / 3)
+
+
+def test_without_xnnpack(ladder: dict[str, bytes], image: np.ndarray, report: Report) -> None:
+    # Lesson 09 shows it for the processor on which it was run.
+    kernels = ("default", "optimized")
+    with_it, without = in_turn(*(hundred_runs(ladder["float32"], image, each) for each in kernels))
+    report("LiteRT float32, XNNPACK's time to that without it", with_it / without, "×", 1 / 1.5)
+
+
+def hundred_runs(content: bytes, image: np.ndarray, kernels: str) -> Callable[[], None]:
+    interpreter = make_interpreter(content, kernels=kernels, threads=1)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+
+    def run() -> None:
+        for _ in range(100):
+            interpreter.invoke()
+
+    return run
 
 
 def test_against_the_benchmark_of_litert(image: np.ndarray, tmp_path: Path, report: Report) -> None:
