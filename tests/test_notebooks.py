@@ -146,8 +146,10 @@ def test_ignored_outputs_give_their_reason(path: Path) -> None:
     for cell in code_cells(path):
         if IGNORING & set(cell["metadata"].get("tags", [])):
             source = "".join(cell["source"])
-            assert re.search(r"^# not compared: \w+", source, re.M), cell["id"]
-            assert "assert " in source, cell["id"]
+            reason = re.search(r"^# not compared: (\w+)", source, re.M)
+            assert reason, cell["id"]
+            # Times depend on what else the machine does: `make benchmark` holds them to a bound.
+            assert "assert " in source or reason[1] == "times", cell["id"]
 
 
 @every_notebook
