@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from quant_tutorial.affine import QuantParams, checked_bits, params_from_range
@@ -385,12 +386,18 @@ def mse_range(distribution: Distribution, bits: int, *, symmetric: bool = False)
     if symmetric:
         low, high = 0.0, max(-low, high)
 
-    def error(ends: Range) -> float:
+    def least(ends: list[Range]) -> Range:
+        lows, highs = np.array(ends).T
         if symmetric:
-            params = params_from_range(-ends[1], ends[1], bits, symmetric=True, narrow_range=True)
-        else:
-            params = params_from_range(*ends, bits)
-        return sum(distribution.error(params))
+            lows = -highs
+        params = params_from_range(
+            lows, highs, bits, symmetric=symmetric, narrow_range=symmetric, axis=0
+        )
+        errors = [
+            sum(distribution.error(replace(params, scale=scale, zero_point=zero, axis=None)))
+            for scale, zero in zip(params.scale, params.zero_point, strict=True)
+        ]
+        return ends[int(np.argmin(errors))]
 
     best, step = (low, high), 1.0
     for _ in range(4):
@@ -400,7 +407,7 @@ def mse_range(distribution: Distribution, bits: int, *, symmetric: bool = False)
             around = best[side] / end
             shares = np.linspace(max(around - step, 0.01), min(around + step, 1.0), 100)
             tries = [(s * end, best[1]) if side == 0 else (best[0], s * end) for s in shares]
-            best = min([best, *tries], key=error)
+            best = least([best, *tries])
         step /= 5
     return (-best[1], best[1]) if symmetric else best
 
@@ -469,25 +476,31 @@ def entropy_bins(counts: NDArray[np.integer], levels: int) -> int:
     if len(counts) <= levels:
         return len(counts)
     counts[0] = counts[1]
-    total, filled = np.cumsum(counts), np.cumsum(counts > 0)
-    best, kept = math.inf, len(counts)
-    for bins in range(levels, len(counts) + 1):
-        if not total[bins - 1]:
-            continue
-        reference = counts[:bins].copy()
-        reference[-1] += total[-1] - total[bins - 1]
-        # Group edges as integers: group g holds the bins from g·bins/levels on.
-        edges = np.arange(levels + 1) * bins // levels
-        sums = np.diff(np.concatenate([[0.0], total])[edges])
-        sizes = np.diff(np.concatenate([[0], filled])[edges])
-        spread = np.repeat(sums / np.maximum(sizes, 1), np.diff(edges))
-        quantized = np.where(counts[:bins] > 0, spread, 0.0)
-        filled_reference = (reference > 0) / np.count_nonzero(reference)
-        smooth = (1 - _SMOOTHING) * quantized / total[bins - 1] + _SMOOTHING * filled_reference
-        divergence = kl_divergence(reference, smooth)
-        if divergence < best:
-            best, kept = divergence, bins
-    return kept
+    # Up to each bin: the counts, the bins that are not empty, and Σ n·ln n.
+    total, filled, logs = (
+        np.concatenate([[0.0], np.cumsum(each)]) for each in (counts, counts > 0, _n_log_n(counts))
+    )
+    kept = np.arange(levels, len(counts) + 1)
+    kept = kept[total[kept] > 0]
+    last, outside = counts[kept - 1], total[-1] - total[kept]
+    # An empty last bin takes the counts beyond it, but stays empty in the quantized form.
+    alone = (last == 0) & (outside > 0)
+    smoothing = _SMOOTHING / (filled[kept] + alone)
+    # Group g holds the bins from g·kept/levels on; in all its bins that are not empty, the
+    # quantized form is the same, so that a divergence takes one term for each group.
+    edges = np.arange(levels + 1) * kept[:, np.newaxis] // levels
+    sums, sizes = np.diff(total[edges]), np.diff(filled[edges])
+    spread = sums / np.maximum(sizes, 1) / total[kept][:, np.newaxis]
+    quantized = (1 - _SMOOTHING) * spread + smoothing[:, np.newaxis]
+    sums[:, -1] += np.where(alone, 0, outside)
+    crossed = np.sum(sums * np.log(quantized), axis=1) + alone * outside * np.log(smoothing)
+    reference = logs[kept] - _n_log_n(last) + _n_log_n(last + outside)
+    # The divergence, but for a factor and a constant.
+    return int(kept[np.argmin(reference - crossed)])
+
+
+def _n_log_n(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return counts * np.log(np.maximum(counts, 1))
 
 
 def kl_divergence(p: NDArray[np.floating], q: NDArray[np.floating]) -> float:

@@ -178,7 +178,9 @@ def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
     There is no progress bar, and no function is compiled, so that different models can be run in
     quick succession.
     """
-    batches = [model(x[start : start + 500], training=False) for start in range(0, len(x), 500)]
+    # Fewer images at a time take longer for each; more take memory and bring little.
+    parts = [x[start : start + 1000] for start in range(0, len(x), 1000)]
+    batches = [model(part, training=False) for part in parts]
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 

@@ -311,7 +311,8 @@ class TestInTheBrowser:
         page.keyboard.press("Enter")
         assert details.evaluate("d => d.open") is True
 
-    @pytest.mark.parametrize("path", WITH_COLLAPSED, ids=named)
+    # `TestPages` sees that every page has the same elements for it.
+    @pytest.mark.parametrize("path", [WITH_COLLAPSED[0], WITH_COLLAPSED[-1]], ids=named)
     @pytest.mark.parametrize("script", [True, False], ids=["", "without JavaScript"])
     def test_a_button_shows_an_output(
         self, site: Path, browser: Browser, path: Path, script: bool
