@@ -1,4 +1,7 @@
-"""Draw the lessons' figures (`plot_…`, on given Axes) and describe them in words (`describe_…`)."""
+"""Draw the lessons' figures (`plot_…`, on given Axes) and describe them in words (`describe_…`).
+
+Imported in a notebook, this package also makes all figures of pyplot as sharp as the explorers'.
+"""
 
 from quant_tutorial.plotting.answers import describe_changes, describe_flips, describe_points
 from quant_tutorial.plotting.calibration import (
@@ -63,6 +66,7 @@ from quant_tutorial.plotting.savings import (
     plot_energy,
     plot_register,
 )
+from quant_tutorial.plotting.sharpness import sharpen
 from quant_tutorial.plotting.tensors import describe_integers, plot_integer_histogram
 from quant_tutorial.plotting.training import (
     describe_rescue,
@@ -148,3 +152,5 @@ __all__ = [
     "plot_variants",
     "plot_workflow",
 ]
+
+sharpen()
