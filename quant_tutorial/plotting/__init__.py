@@ -34,12 +34,7 @@ from quant_tutorial.plotting.course import describe_course, plot_course
 from quant_tutorial.plotting.digits import describe_digits, plot_digits
 from quant_tutorial.plotting.dot_product import describe_dot_product, plot_dot_product
 from quant_tutorial.plotting.errors import describe_sqnr, plot_sqnr
-from quant_tutorial.plotting.granularity import (
-    describe_folding,
-    describe_granularities,
-    plot_folding,
-    plot_granularities,
-)
+from quant_tutorial.plotting.granularity import describe_granularities, plot_granularities
 from quant_tutorial.plotting.kinds import (
     describe_kinds,
     describe_moments,
@@ -98,7 +93,6 @@ __all__ = [
     "describe_draws",
     "describe_energy",
     "describe_flips",
-    "describe_folding",
     "describe_granularities",
     "describe_integers",
     "describe_kinds",
@@ -131,7 +125,6 @@ __all__ = [
     "plot_dot_product",
     "plot_draws",
     "plot_energy",
-    "plot_folding",
     "plot_granularities",
     "plot_integer_histogram",
     "plot_kinds",
