@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+# What scales the pixels of the course's own images, by the shape of one image.
+_COURSE = {(28, 28, 1): "mnist.to_float", (32, 32, 3): "colour_digits.to_float"}
+
 
 def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
     """Return `value` if it is one of the known choices.
@@ -62,7 +65,7 @@ def checked_images(
         ValueError: for something that is not an array, a wrong shape, no images, a wrong type (such
             as integer pixels for a float input), or values that are not finite.
     """
-    images = _as_array(name, images, shape)
+    images, wanted = _as_array(name, images, shape), ("n", *shape)
     if dtype is not None and np.dtype(dtype).kind in "iu":
         if images.dtype != dtype:
             raise ValueError(
@@ -71,11 +74,11 @@ def checked_images(
             )
     elif images.dtype.kind != "f":
         raise ValueError(
-            f"{name} must hold floats as the float model gets them, got {images.dtype}: convert "
-            "pixels with mnist.to_float."
+            f"{name} must hold floats as the float model gets them, shape {wanted}, got "
+            f"{images.dtype}{_extent(images)}: scale them {_as_in_training(shape)}. A model that "
+            "scales pixels itself takes them with astype(np.float32)."
         )
     if images.shape[1:] != tuple(shape) or len(images) == 0:
-        wanted = ("n", *shape)
         raise ValueError(f"{name} must have the shape {wanted} with n ≥ 1, got {images.shape}.")
     return images if images.dtype.kind in "iu" else _finite(name, images)
 
@@ -110,8 +113,8 @@ def checked_calibration(
         raise ValueError(f"input_range must be (low, high) with low < high, got {input_range}.")
     found = f"calibration holds values from {smallest:g} to {largest:g}"
     way_out = (
-        "Give the images as the model was trained on them, for this course's model with "
-        "mnist.to_float, or say input_range=(low, high) if it was trained on another range."
+        f"Scale the images {_as_in_training(shape[1:])}, or say input_range=(low, high) if the "
+        "model was trained on another range."
     )
     # Rounding in a reader's preprocessing may slightly exceed the range, which does no harm.
     slack = 0.01 * (high - low)
@@ -123,6 +126,17 @@ def checked_calibration(
             f"twice? {way_out}"
         )
     return images
+
+
+def _as_in_training(shape: tuple[int | None, ...]) -> str:
+    """Say how to scale images for a model with this input, as the end of a sentence."""
+    known = _COURSE.get(tuple(shape))
+    return "as for the model's training" + (f" (the course's digits: {known})" if known else "")
+
+
+def _extent(images: NDArray[Any]) -> str:
+    numbers = images.size and images.dtype.kind in "iu"
+    return f" from {images.min()} to {images.max()}" if numbers else ""
 
 
 def _as_array(name: str, images: Any, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -7,7 +7,9 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
@@ -48,3 +50,18 @@ def read_json(path: Path, what: str, way_out: str) -> Any:
         raise FileNotFoundError(f"{what} are missing: {path}. {way_out}") from None
     except ValueError as error:  # of JSON and of its text's encoding
         raise ValueError(f"{what} are damaged ({error}): {path}. {way_out}") from None
+
+
+def read_results(path: Path, command: str, parse: Callable[[Any], _T]) -> _T:
+    """Return what `parse` makes of a file of results that `command` writes.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is not JSON, or `parse` does not find in it what it looks for.
+    """
+    way_out = f"Make them with {command}"
+    file = read_json(path, "The results", way_out)
+    try:
+        return parse(file)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"The results are damaged ({error!r}): {path}. {way_out}") from None

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import deployment, mnist, models, qat
+from quant_tutorial import deployment, mnist, models, qat, rounding
 from quant_tutorial.deployment.timing import RECORDED
 from quant_tutorial.explorers.canvas import DigitCanvas
 from quant_tutorial.qat import shipped
+from quant_tutorial.rounding.shipped import RESULTS as ROUNDING
 
 import numpy as np
 import pytest
@@ -106,9 +107,10 @@ def test_the_trained_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("source", "load", "begins"),
     [
         (shipped.RESULTS, qat.load_results, "The results are damaged"),
+        (ROUNDING, rounding.load_results, "The results are damaged"),
         (RECORDED, deployment.recorded_latencies, "The recorded latencies are damaged"),
     ],
-    ids=["results", "latencies"],
+    ids=["results", "results of rounding", "latencies"],
 )
 def test_figures(source: Path, load: Callable[[Path], Any], begins: str, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"

@@ -183,10 +183,11 @@ class TestAffineExplorer:
         self, explorer: AffineExplorer
     ) -> None:
         explorer.bits.value = 8
-        bundle = explorer._repr_mimebundle_()
+        bundle, metadata = explorer._repr_mimebundle_()
         assert "application/vnd.jupyter.widget-view+json" in bundle
         assert bundle["text/plain"].startswith("8 bits: 256 levels from 0 to 10")
         assert base64.b64decode(bundle["image/png"]) == explorer.png()
+        assert metadata == {"image/png": {"width": 940, "height": 510}}
 
     def test_an_error_is_shown(
         self, explorer: AffineExplorer, monkeypatch: pytest.MonkeyPatch
@@ -197,9 +198,10 @@ class TestAffineExplorer:
         monkeypatch.setattr(explorer, "draw", broken)
         explorer.bits.value = 9
         assert "RuntimeError: no &lt;picture&gt; today" in explorer._sentence.value
-        bundle = explorer._repr_mimebundle_()
+        bundle, metadata = explorer._repr_mimebundle_()
         assert bundle["text/plain"] == "Error: no <picture> today"
         assert "image/png" not in bundle
+        assert metadata == {}
         monkeypatch.undo()
         explorer.bits.value = 8
         picture(explorer)

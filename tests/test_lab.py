@@ -481,9 +481,10 @@ def test_the_start(lab: Lab, explorer: QuantizationLab) -> None:
     )
     assert picture(explorer).shape == (672, 1590, 3)
     assert 'width="1060" height="448"' in explorer._picture.value
-    bundle = explorer._repr_mimebundle_()
+    bundle, metadata = explorer._repr_mimebundle_()
     assert bundle["text/plain"] == explorer.text
     assert base64.b64decode(bundle["image/png"]) == explorer.png()
+    assert metadata == {"image/png": {"width": 1060, "height": 448}}
     with pytest.raises(ValueError, match=r"preset must be one of float, 8-bit deploy, .*, got '9'"):
         QuantizationLab(lab, "9")
 

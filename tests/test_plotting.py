@@ -245,4 +245,4 @@ class TestChoices:
         plotting.plot_methods(ax, errors)
         assert [len(line.get_xdata()) for line in ax.lines] == [2, 1]
         sentence = plotting.describe_methods(errors)
-        assert sentence.endswith("W2A8: nearest 25.00 %, GPTQ 3.00 %.")
+        assert sentence.endswith("W2A8: nearest 25.00%, GPTQ 3.00%.")

@@ -21,7 +21,6 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 2), lambda ax: plotting.plot_register(ax, WIDTHS)),
     ((9, 3), lambda ax: plotting.plot_energy(ax, ENERGY)),
     ((9, 2.8), lambda ax: plotting.plot_granularities(ax, (3, 4))),
-    ((9, 2.5), plotting.plot_folding),
 ]
 
 
@@ -83,7 +82,3 @@ def test_granularities() -> None:
     assert sentence.startswith("2 layers with 3 and 4 output channels. Model-wide, one scale s")
     assert "Per tensor there are 2 scales" in sentence
     assert "Per channel there are 7" in sentence
-
-
-def test_folding() -> None:
-    assert "weights g · w and bias g · (b − mean) + β, then ReLU." in plotting.describe_folding()

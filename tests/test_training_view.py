@@ -78,7 +78,7 @@ class TestLiveTraining:
             assert values[-1] != 1
 
     def test_a_page_without_a_kernel_shows_the_present_state(self, live: LiveTraining) -> None:
-        bundle = live._repr_mimebundle_()
+        bundle, _ = live._repr_mimebundle_()
         assert bundle["text/plain"] == live.text
         assert len(bundle["image/png"]) > 10_000
 

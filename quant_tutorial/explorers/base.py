@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from quant_tutorial.explorers.controls import Control, HandleNames
+from quant_tutorial.plotting.sharpness import SHARPNESS, page_size
 
 import ipywidgets as widgets
 import numpy as np
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 REST = 0.02  # seconds without a further move before a slow result is computed
-_SCALE = 1.5  # picture pixels per page pixel: sharp on a projector, yet quick to send
 
 
 class Plot(Protocol):
@@ -62,7 +62,7 @@ class Explorer(widgets.VBox):
     ) -> None:
         self._waiting: asyncio.TimerHandle | None = None
         self.plot, self.controls, self.options = plot, tuple(controls), tuple(options)
-        plot.figure.set_dpi(100 * _SCALE)
+        plot.figure.set_dpi(100 * SHARPNESS)
         self._canvas = FigureCanvasAgg(plot.figure)
         for artist in plot.moving:
             artist.set_animated(True)
@@ -157,7 +157,7 @@ class Explorer(widgets.VBox):
         return Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB")
 
     def _image_tag(self) -> str:
-        width, height = (round(100 * inch) for inch in self.plot.figure.get_size_inches())
+        width, height = page_size(*self._canvas.get_width_height()).values()
         data = base64.b64encode(self.png()).decode()
         return (
             f'<img alt="{html.escape(self.text)}" width="{width}" height="{height}" '
@@ -201,13 +201,14 @@ class Explorer(widgets.VBox):
         """Return the sentence; without it, Jupyter would show every widget in it as text."""
         return self.text if self.plot else f"{type(self).__name__}, closed: run its cell again."
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str] | None:
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, str], dict[str, Any]]:
         self._close_former()
         bundle = super()._repr_mimebundle_(**kwargs)
-        static = {"text/plain": self.text}
+        static, metadata = {"text/plain": self.text}, {}
         if self._picture.value:
             static["image/png"] = base64.b64encode(self.png()).decode()
-        return {**(bundle or {}), **static}
+            metadata["image/png"] = page_size(*self._canvas.get_width_height())
+        return {**(bundle or {}), **static}, metadata
 
 
 def error_block() -> str:

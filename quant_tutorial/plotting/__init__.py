@@ -1,4 +1,7 @@
-"""Draw the lessons' figures (`plot_…`, on given Axes) and describe them in words (`describe_…`)."""
+"""Draw the lessons' figures (`plot_…`, on given Axes) and describe them in words (`describe_…`).
+
+Imported in a notebook, this package also makes all figures of pyplot as sharp as the explorers'.
+"""
 
 from quant_tutorial.plotting.answers import describe_changes, describe_flips, describe_points
 from quant_tutorial.plotting.calibration import (
@@ -31,12 +34,7 @@ from quant_tutorial.plotting.course import describe_course, plot_course
 from quant_tutorial.plotting.digits import describe_digits, plot_digits
 from quant_tutorial.plotting.dot_product import describe_dot_product, plot_dot_product
 from quant_tutorial.plotting.errors import describe_sqnr, plot_sqnr
-from quant_tutorial.plotting.granularity import (
-    describe_folding,
-    describe_granularities,
-    plot_folding,
-    plot_granularities,
-)
+from quant_tutorial.plotting.granularity import describe_granularities, plot_granularities
 from quant_tutorial.plotting.kinds import (
     describe_kinds,
     describe_moments,
@@ -63,6 +61,7 @@ from quant_tutorial.plotting.savings import (
     plot_energy,
     plot_register,
 )
+from quant_tutorial.plotting.sharpness import sharpen
 from quant_tutorial.plotting.tensors import describe_integers, plot_integer_histogram
 from quant_tutorial.plotting.training import (
     describe_rescue,
@@ -94,7 +93,6 @@ __all__ = [
     "describe_draws",
     "describe_energy",
     "describe_flips",
-    "describe_folding",
     "describe_granularities",
     "describe_integers",
     "describe_kinds",
@@ -127,7 +125,6 @@ __all__ = [
     "plot_dot_product",
     "plot_draws",
     "plot_energy",
-    "plot_folding",
     "plot_granularities",
     "plot_integer_histogram",
     "plot_kinds",
@@ -148,3 +145,5 @@ __all__ = [
     "plot_variants",
     "plot_workflow",
 ]
+
+sharpen()

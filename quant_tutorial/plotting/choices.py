@@ -245,7 +245,7 @@ def describe_channel_ranges(
     for old, new, title in zip(before, after, titles, strict=True):
         ratios = [f"{values.max() / values.min():.0f}×" for values in (old, new)]
         parts.append(f"{title}: {ratios[0]} before, {ratios[1]} after")
-    return f"The loudest channel has so many times the range of the quietest. {'; '.join(parts)}."
+    return f"The widest channel has so many times the range of the narrowest. {'; '.join(parts)}."
 
 
 def plot_methods(ax: Axes, errors: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
@@ -283,7 +283,7 @@ def describe_methods(errors: Mapping[str, Mapping[str, Sequence[float]]]) -> str
     parts = []
     for scheme in schemes:
         means = ", ".join(
-            f"{method} {100 * float(np.mean(found[scheme])):.2f} %"
+            f"{method} {100 * float(np.mean(found[scheme])):.2f}%"
             for method, found in errors.items()
             if found.get(scheme)
         )

@@ -1,11 +1,11 @@
-"""Draw and describe which weights share a scale, and where batch norm goes (lesson 04)."""
+"""Draw and describe which weights share a scale (lesson 04)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quant_tutorial.plotting.boxes import clear_axes, draw_arrow, draw_box
-from quant_tutorial.plotting.style import BLUE, GRANULARITY_MARKS, GREY, ORANGE, SKY
+from quant_tutorial.plotting.boxes import clear_axes
+from quant_tutorial.plotting.style import GRANULARITY_MARKS, GREY
 from quant_tutorial.scheme import GRANULARITIES, GRANULARITY_NAMES
 
 from matplotlib.axes import Axes
@@ -64,46 +64,6 @@ def describe_granularities(channels: Sequence[int]) -> str:
         f"weights. Per tensor there are {len(channels)} scales, one for each layer. Per channel "
         f"there are {sum(channels)}, one for each column, which holds the weights of one output "
         "channel."
-    )
-
-
-def plot_folding(ax: Axes) -> None:
-    """Draw a convolution with batch norm and ReLU, and the same after folding (lesson 04)."""
-    clear_axes(ax, 20.3, 5.4)
-    before = [
-        ("convolution\nweights w, bias b", "white"),
-        ("batch norm\nfactor g, offset β − g · mean", ORANGE),
-        ("ReLU", "white"),
-    ]
-    after = [("convolution\nweights g · w, bias g · (b − mean) + β", SKY), ("ReLU", "white")]
-    widths = (5.2, 6.4, 2.2), (12.6, 2.2)
-    for y, label, boxes, sizes in (
-        (3.3, "in training", before, widths[0]),
-        (0.3, "after folding", after, widths[1]),
-    ):
-        ax.text(0, y + 0.9, label, va="center", fontsize=10, weight="bold")
-        left = 3.4
-        for (text, color), size in zip(boxes, sizes, strict=True):
-            draw_arrow(ax, (left, y + 0.9), (left + 1, y + 0.9))
-            draw_box(ax, (left + 1, y), (size, 1.8), text, color=color, fontsize=10)
-            left += size + 1
-    ax.text(
-        4.4 + 6.3,
-        2.7,
-        "g = γ / √(variance + ε), one number for each output channel",
-        ha="center",
-        va="center",
-        fontsize=9,
-        color=BLUE,
-    )
-
-
-def describe_folding() -> str:
-    """Return a sentence on what `plot_folding` draws (lesson 04)."""
-    return (
-        "In training: a convolution with weights w and bias b, then batch norm, which multiplies "
-        "by g = γ / √(variance + ε) and adds β − g · mean, then ReLU. After folding: a convolution "
-        "with weights g · w and bias g · (b − mean) + β, then ReLU."
     )
 
 

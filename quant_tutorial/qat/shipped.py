@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quant_tutorial import saving
 from quant_tutorial.arguments import checked_choice
@@ -111,16 +111,14 @@ def load_results(path: Path = RESULTS) -> dict[str, Result]:
         FileNotFoundError: when the file is missing.
         ValueError: when it is damaged.
     """
-    file = saving.read_json(path, "The results", f"Make them with {_COMMAND}")
-    try:
+
+    def parse(file: Any) -> dict[str, Result]:
         return {
             name: Result(name, found["ptq"], tuple(run["accuracy"] for run in found["runs"]))
             for name, found in file["models"].items()
         }
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"The results are damaged ({error!r}): {path}. Make them with {_COMMAND}"
-        ) from None
+
+    return saving.read_results(path, _COMMAND, parse)
 
 
 def model_path(name: str, folder: Path = FOLDER) -> Path:

@@ -114,8 +114,8 @@ def load_results(path: Path = RESULTS) -> dict[str, dict[str, Figures]]:
         FileNotFoundError: when the file is missing.
         ValueError: when it is damaged.
     """
-    file = saving.read_json(path, "The results", f"Make them with {_COMMAND}")
-    try:
+
+    def parse(file: Any) -> dict[str, dict[str, Figures]]:
         return {
             scheme: {
                 method: Figures(tuple(run["accuracy"] for run in runs), float(found["seconds"]))
@@ -124,10 +124,8 @@ def load_results(path: Path = RESULTS) -> dict[str, dict[str, Figures]]:
             }
             for scheme, methods in file["schemes"].items()
         }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"The results are damaged ({error!r}): {path}. Make them with {_COMMAND}"
-        ) from None
+
+    return saving.read_results(path, _COMMAND, parse)
 
 
 def shipped_path(name: str, folder: Path = FOLDER) -> Path:

@@ -103,7 +103,7 @@ def convert(
             raise ValueError(
                 f"calibration must hold at least one image: mode {mode!r} needs the ranges of the "
                 "model's activations, and the converter measures them on these images. Give some "
-                "hundred training images, such as mnist.to_float(data.x_train[:500])."
+                f"hundred training images, shape {('n', *shape[1:])}, scaled as for its training."
             )
         with quiet.all_output():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def _prepare_notebook(
             name = f"{path.parent.name}-{path.stem}-{cell['id']}-{place}.png"
             picture = base64.b64decode("".join(data["image/png"]))
             (figures / name).write_bytes(picture)
-            size = struct.unpack(">II", picture[16:24])
+            size = output.get("metadata", {}).get("image/png") or _pixels(picture)
             shown = _image(f"{to_figures}/{name}", sentence, size)
             if is_explorer(output):
                 shown = _explorer(shown, sentence, to_figures, steps.get(cell["id"]))
@@ -168,11 +168,15 @@ def _prepare_notebook(
     _write(sources / relative, json.dumps(notebook, ensure_ascii=False))
 
 
-def _image(source: str, sentence: str, size: Sequence[int]) -> str:
-    width, height = size
+def _pixels(picture: bytes) -> dict[str, int]:
+    width, height = struct.unpack(">II", picture[16:24])
+    return {"width": width, "height": height}
+
+
+def _image(source: str, sentence: str, size: Mapping[str, int]) -> str:
     return (
         f'<img class="figure dark-light" src="{source}" alt="{html.escape(sentence)}" '
-        f'width="{width}" height="{height}">'
+        f'width="{size["width"]}" height="{size["height"]}">'
     )
 
 
