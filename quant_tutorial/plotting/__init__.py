@@ -51,6 +51,12 @@ from quant_tutorial.plotting.levels import (
     plot_layouts,
     plot_mapping,
 )
+from quant_tutorial.plotting.nodes import (
+    describe_nodes,
+    describe_ptq_steps,
+    plot_nodes,
+    plot_ptq_steps,
+)
 from quant_tutorial.plotting.quantities import (
     describe_bits,
     describe_db,
@@ -72,15 +78,14 @@ from quant_tutorial.plotting.training import (
 )
 from quant_tutorial.plotting.variants import Variant, describe_variants, plot_variants
 from quant_tutorial.plotting.widths import (
-    describe_accuracy_by_bits,
+    describe_errors_by_bits,
     describe_sizes,
-    plot_accuracy_by_bits,
+    plot_errors_by_bits,
     plot_sizes,
 )
 
 __all__ = [
     "Variant",
-    "describe_accuracy_by_bits",
     "describe_all_roundings",
     "describe_bits",
     "describe_changes",
@@ -93,6 +98,7 @@ __all__ = [
     "describe_dot_product",
     "describe_draws",
     "describe_energy",
+    "describe_errors_by_bits",
     "describe_flips",
     "describe_folding",
     "describe_granularities",
@@ -102,9 +108,11 @@ __all__ = [
     "describe_mapping",
     "describe_methods",
     "describe_moments",
+    "describe_nodes",
     "describe_number",
     "describe_percent",
     "describe_points",
+    "describe_ptq_steps",
     "describe_pushed_error",
     "describe_range_error",
     "describe_register",
@@ -117,7 +125,6 @@ __all__ = [
     "describe_two_weights",
     "describe_variants",
     "describe_workflow",
-    "plot_accuracy_by_bits",
     "plot_all_roundings",
     "plot_channel_ranges",
     "plot_clipped_histogram",
@@ -127,6 +134,7 @@ __all__ = [
     "plot_dot_product",
     "plot_draws",
     "plot_energy",
+    "plot_errors_by_bits",
     "plot_folding",
     "plot_granularities",
     "plot_integer_histogram",
@@ -135,6 +143,8 @@ __all__ = [
     "plot_mapping",
     "plot_methods",
     "plot_moments",
+    "plot_nodes",
+    "plot_ptq_steps",
     "plot_pushed_error",
     "plot_range_error",
     "plot_register",
