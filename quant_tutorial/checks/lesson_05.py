@@ -214,7 +214,7 @@ def _best_layer(answer: Any) -> str | None:
     }
     if more != packed_bytes(count, 8) - packed_bytes(count, 2):
         return hints.get(more, "how many bits more does each weight of the layer have?")
-    if name != "conv1":
+    if name != "conv2":
         return (
             "the bytes are right for this layer, but another one helps more. Measure all four: one "
             "layer at 8 bits, the others at 2."

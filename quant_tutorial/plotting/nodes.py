@@ -29,6 +29,7 @@ def plot_ptq_steps(ax: Axes) -> None:
     """Draw the seven steps of PTQ, with the loop that adjusts the scheme (lesson 05)."""
     step = _WIDTH + _GAP
     clear_axes(ax, 7 * step - _GAP, 3.5)
+    ax.set_xlim(-0.1, 7 * step - _GAP + 0.1)
     for place, (name, what) in enumerate(_STEPS):
         left = place * step
         looped = _BACK <= place <= _FROM
