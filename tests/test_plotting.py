@@ -183,7 +183,7 @@ def test_post_training_figure() -> None:
     figure.update(0.5)
     assert list(figure._distance.get_xdata()) == pytest.approx([1, 50])
     assert figure._mark.get_xdata()[0] == pytest.approx(50)
-    assert figure._figures.get_text() == "50.00% right, 50.0× float's errors"
+    assert figure._figures.get_text() == "50.00% right, 50× float's errors"
     figure.show_sizes(250, [[None, 4], [8, None]])
     assert figure._size_bar.get_width() == 250
     assert figure._bits.texts == ("–", "4", "8", "float")

@@ -243,7 +243,9 @@ class PostTrainingFigure:
         self._mark.set_alpha(0.3 if interval else 1.0)
         ends = [_wrong(end) for end in reversed(interval)] if interval else []
         self._spread.set_data(ends, [0] * len(ends))
-        text = f"{accuracy:.2%} right, {wrong / self._float:.1f}× float's errors"
+        ratio = wrong / self._float
+        times = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+        text = f"{accuracy:.2%} right, {times}× float's errors"
         if interval:
             low, high = interval
             text = f"{low:.1%} to {high:.1%} right, estimated on {images:,} images"
