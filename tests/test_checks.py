@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 from quant_tutorial import checks, qat, tflite
-from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
 
 import keras
 import numpy as np
@@ -30,7 +29,6 @@ def test_open_wrong_and_impossible_answers(
 @pytest.mark.parametrize(
     ("exercise", "answer"),
     [
-        ("05.1", 6645),
         ("06.1", 72),
         ("07.1", 66311),
     ],
@@ -38,32 +36,6 @@ def test_open_wrong_and_impossible_answers(
 def test_right_numbers(capsys: pytest.CaptureFixture[str], exercise: str, answer: float) -> None:
     assert said(capsys, exercise, answer) == f"Exercise {exercise}: right.\n"
     assert "not yet" in said(capsys, exercise, answer + 1)
-
-
-def test_own_node(capsys: pytest.CaptureFixture[str]) -> None:
-    def unclipped(x: np.ndarray, s: float, z: int, bits: int) -> np.ndarray:
-        return np.round(x / s) * s
-
-    assert "must give" in said(capsys, "05.2", unclipped)
-
-
-@pytest.mark.parametrize(
-    ("scheme", "answer"),
-    [
-        (QuantScheme(TensorScheme(3, True, "channel-wise", "mse")), "right."),
-        (QuantScheme(TensorScheme(3, True, "tensor-wise")), "its accuracy is 10"),
-        (
-            QuantScheme(TensorScheme(3, True, "channel-wise", "mse"), TensorScheme(2)),
-            "at the bits of the activations",
-        ),
-        (QuantScheme(), "the weights of conv1 have 8 bits"),
-        (QuantScheme(TensorScheme(3, True), TensorScheme(16)), "relu1 has 16 bits"),
-        (QuantScheme(TensorScheme(3, True), input=FLOAT), "image has 32 bits"),
-        (3, "a QuantScheme is needed, not int"),
-    ],
-)
-def test_own_scheme(capsys: pytest.CaptureFixture[str], scheme: object, answer: str) -> None:
-    assert answer in said(capsys, "05.3", scheme)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from quant_tutorial.explorers.post_training import PostTrainingExplorer
 from quant_tutorial.explorers.rounding import RoundingExplorer, compare
 from quant_tutorial.explorers.tensors import TensorExplorer, TensorFigure
 from quant_tutorial.rounding import Rounded
-from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES, TensorScheme
+from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES, GRANULARITY_NAMES, TensorScheme
 from quant_tutorial.simulate import ModelParams, StagedRun
 
 import keras
@@ -465,6 +465,7 @@ class TestPostTrainingExplorer:
     def explorer(self, made: PostTrainingExplorer) -> PostTrainingExplorer:
         made.weights.value, made.activations.value, made.input.value = 4, 4, 8
         made.granularity.value, made.calibrator.value = "channel-wise", "min_max"
+        made.weight_calibrator.value, made.wide.value = "min_max", True
         for box in made.layers.values():
             box.value = True
         return made
@@ -490,10 +491,33 @@ class TestPostTrainingExplorer:
         for widths in ((2, 2, 2), (8, 16, 8), (2, 16, 2)):
             explorer.weights.value, explorer.activations.value, explorer.input.value = widths
             picture(explorer)
-            assert f"Weights {widths[0]} bits {granularity}" in explorer.text
-            assert f"activations {widths[1]} bits ({calibrator}), input {widths[2]} bits:" in (
-                explorer.text
+            assert f"Weights {widths[0]} bits {GRANULARITY_NAMES[granularity]}" in explorer.text
+            last = " but 8 for the last output" if widths[1] < 8 else ""
+            assert (
+                f"activations {widths[1]} bits ({calibrator}){last}, input {widths[2]} bits:"
+                in (explorer.text)
             )
+
+    def test_the_last_output(self, explorer: PostTrainingExplorer) -> None:
+        def widths() -> list[int | None]:
+            params = explorer._simulator.params(explorer.scheme).activations
+            return [p and p.bits for p in params.values()]
+
+        assert widths() == [8, 4, 4, 4, 8]
+        assert explorer.plot._bits.texts == ("–", *"444484448")
+        explorer.activations.value = 16
+        assert widths()[-1] == 16
+        explorer.activations.value, explorer.wide.value = 4, False
+        assert widths() == [8, 4, 4, 4, 4]
+        explorer.layers["logits"].value, explorer.wide.value = False, True
+        assert widths() == [8, 4, 4, 4, None]
+        assert "activations 4 bits (min_max), input" in explorer.text
+
+    def test_weight_ranges(self, explorer: PostTrainingExplorer) -> None:
+        explorer.weight_calibrator.value = "mse"
+        assert "Weights 4 bits per channel (mse)" in explorer.text
+        assert explorer.scheme.weights.calibrator == "mse"
+        assert explorer.scheme.activations.calibrator == "min_max"
 
     def test_every_combination_of_layers(self, explorer: PostTrainingExplorer) -> None:
         shown = set()

@@ -125,23 +125,33 @@ def test_integer_histogram() -> None:
     assert "3 values from -3 to 5, 2 different ones" in plotting.describe_integers(q, "w")
 
 
-def test_accuracy_by_bits() -> None:
-    curves = {"tensor-wise": [0.1, 0.5, 0.98], "channel-wise": [0.2, 0.99, 0.995]}
+def test_errors_by_bits() -> None:
+    curves = {"min_max": [0.1, 0.5, 0.98], "mse": [0.2, 0.99, 0.995]}
     ax = Figure().subplots()
-    plotting.plot_accuracy_by_bits(ax, [2, 3, 4], curves, 0.996)
-    assert [line.get_label() for line in ax.lines] == ["tensor-wise", "channel-wise", "float"]
-    assert list(ax.lines[1].get_ydata()) == [20, 99, 99.5]
-    sentence = plotting.describe_accuracy_by_bits([2, 3, 4], curves)
-    assert "tensor-wise at no width, channel-wise from 3 bits on" in sentence
+    plotting.plot_errors_by_bits(ax, [2, 3, 4], curves, 0.996, "weights")
+    assert [line.get_label() for line in ax.lines] == ["min_max", "mse", "float"]
+    assert list(ax.lines[1].get_ydata()) == pytest.approx([80, 1, 0.5])
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] < 0.4
+    sentence = plotting.describe_errors_by_bits([2, 3, 4], curves, "weights")
+    assert sentence.startswith("Bits of the weights: at least 99% of the images are right, ")
+    assert sentence.endswith("min_max at no width, mse from 3 bits on.")
 
 
 def test_sizes() -> None:
-    front, uniform = [(10, 0.9), (20, 0.99)], [(15, 0.8), (30, 0.995)]
+    front, uniform = [(10, 0.9), (20, 0.99)], {2: (15, 0.8), 3: (30, 0.995)}
     ax = Figure().subplots()
-    plotting.plot_sizes(ax, [*front, (25, 0.5)], front, uniform)
-    assert [len(line.get_xdata()) for line in ax.lines] == [3, 2, 2]
-    assert "need 20 bytes, one width for all layers 30." in plotting.describe_sizes(
-        front, uniform, 0.99
+    plotting.plot_sizes(ax, [*front, (25, 0.5)], front, uniform, front[1], 0.985)
+    labelled = {line.get_label(): line for line in ax.lines}
+    assert [len(line.get_xdata()) for line in ax.lines] == [3, 2, 2, 2, 1]
+    assert labelled["Pareto front"].get_drawstyle() == "steps-post"
+    assert labelled["chosen mix"].get_xdata()[0] == 20
+    assert [text.get_text() for text in ax.texts] == ["2 bits", "3 bits"]
+    low, high = ax.get_ylim()  # nothing is cut off
+    assert all(low < error < high for line in ax.lines for error in line.get_ydata())
+    assert (
+        "the chosen mix needs 20 bytes, and one width for all layers 30 (3 bits)."
+        in plotting.describe_sizes(front, uniform, front[1], 0.985)
     )
 
 
@@ -165,14 +175,18 @@ def test_points() -> None:
 
 
 def test_post_training_figure() -> None:
-    figure = PostTrainingFigure(0.99, 1000)
+    figure = PostTrainingFigure(0.99, 1000, [("image", False), ("conv1", True)])
     labels = np.full(40, 3)
     after = np.where(np.arange(40) % 20 == 7, 5, 3)
     shown = figure.changes.show(labels, after, labels, np.ones((40, 28, 28, 1)))
     assert shown.tolist() == [7, 27]
-    figure.update(0.5, 250)
-    assert figure._bar.get_width() == 50
-    assert figure._figures.get_text() == "50.00%, −49.00 points"
+    figure.update(0.5)
+    assert list(figure._distance.get_xdata()) == pytest.approx([1, 50])
+    assert figure._mark.get_xdata()[0] == pytest.approx(50)
+    assert figure._figures.get_text() == "50.00% right, 50× float's errors"
+    figure.show_sizes(250, [[None, 4], [8, None]])
+    assert figure._size_bar.get_width() == 250
+    assert figure._bits.texts == ("–", "4", "8", "float")
     counts = np.reshape(figure.changes.counts.texts, (10, 10))
     assert [counts[place] for place in ((3, 5), (3, 3), (0, 0))] == ["+2", "−2", ""]
     row = figure.changes.row
@@ -180,9 +194,30 @@ def test_post_training_figure() -> None:
     strip = np.asarray(row._image.get_array())
     assert [strip[:, 30 * n : 30 * n + 28].mean() for n in range(3)] == [1, 1, 0]
     assert strip.mean() == 2 * 28 / strip.shape[1]  # nothing between the digits
-    figure.update(0.5, 250, (0.4, 0.6), 1000)
-    assert list(figure._spread.get_xdata()) == [40, 60]
-    assert "40 to 60 %, estimated on 1,000 images" in figure._figures.get_text()
+    figure.update(0.5, (0.4, 0.6), 1000)
+    assert list(figure._spread.get_xdata()) == pytest.approx([40, 60])
+    assert figure._figures.get_text() == "40.0% to 60.0% right, estimated on 1,000 images"
+    figure.update(1.0)  # no wrong image has no place on a logarithmic axis
+    assert 0 < figure._mark.get_xdata()[0] < 0.2
+
+
+def test_every_count_of_the_matrix_is_legible() -> None:
+    matrix = PostTrainingFigure(0.99, 1000).changes
+    labels = np.repeat(np.arange(10), 100)
+    after = np.where(np.arange(1000) % 100 < 10 * labels, (labels + 1) % 10, labels)
+    matrix.show(labels, after, labels, np.zeros((1000, 28, 28, 1), np.float32))
+    values = np.asarray(matrix._cells.get_array()).ravel()
+    inks = np.broadcast_to(matrix.counts.get_facecolor(), (100, 4))
+    for cell, ink, text in zip(
+        matrix._cells.cmap(matrix._cells.norm(values)), inks, matrix.counts.texts, strict=True
+    ):
+        light, dark = sorted((luminance(cell), luminance(ink)), reverse=True)
+        assert not text or (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def luminance(color: np.ndarray) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 class TestChoices:

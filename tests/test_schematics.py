@@ -1,4 +1,4 @@
-"""The schematic drawings of lessons 00, 01 and 04: their sentences, and that nothing is cut off."""
+"""The schematic drawings of the lessons: their sentences, and that nothing is cut off."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,11 @@ from matplotlib.figure import Figure
 NUMBERS = [0.31, 0.78, 0.55], [0.42, -0.65, 0.90]
 WIDTHS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 ENERGY = {"arithmetic": (1.865, 0.122), "instructions": (28.38, 28.38)}
+CHAIN = (
+    [*("image", "conv1", "relu1", "pool1", "conv2", "relu2", "flatten", "logits")],
+    ["image", "relu1", "relu2", "logits"],
+    ["conv1", "conv2", "logits"],
+)
 # With the sizes that the lessons give them.
 DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 2.4), lambda ax: plotting.plot_dot_product(ax, *NUMBERS)),
@@ -21,6 +26,8 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 2), lambda ax: plotting.plot_register(ax, WIDTHS)),
     ((9, 3), lambda ax: plotting.plot_energy(ax, ENERGY)),
     ((9, 2.8), lambda ax: plotting.plot_granularities(ax, (3, 4))),
+    ((9, 1.6), plotting.plot_ptq_steps),
+    ((9, 2.3), lambda ax: plotting.plot_nodes(ax, *CHAIN)),
 ]
 
 
@@ -82,3 +89,22 @@ def test_granularities() -> None:
     assert sentence.startswith("2 layers with 3 and 4 output channels. Model-wide, one scale s")
     assert "Per tensor there are 2 scales" in sentence
     assert "Per channel there are 7" in sentence
+
+
+def test_ptq_steps() -> None:
+    sentence = plotting.describe_ptq_steps()
+    assert sentence.startswith("1 Load (float model); 2 Baseline")
+    assert sentence.endswith("7 Save (a file). A loop leads from step 6 back to step 3.")
+
+
+def test_nodes() -> None:
+    ax = Figure().subplots()
+    plotting.plot_nodes(ax, *CHAIN)
+    said = [text.get_text() for text in ax.texts]
+    assert said.count("Q") == len(CHAIN[1]) + len(CHAIN[2]) + 1  # one in the legend
+    assert "conv1\nrelu1" in said
+    sentence = plotting.describe_nodes(*CHAIN)
+    assert "A chain: image, conv1 with relu1, pool1, conv2 with relu2, flatten, logits." in sentence
+    assert (
+        "nodes stand after image, relu1, relu2, logits, and between conv1, conv2, log" in sentence
+    )

@@ -185,8 +185,9 @@ class TestHealth:
         assert found["activation", "relu2"].ratio == pytest.approx(HEALTHY, rel=0.1)
         assert found["input", "image"].ratio < 0.01  # pixels of 8 bits lie on levels
         mse = QuantScheme(activations=TensorScheme(3, calibrator="mse"))
-        clipped = {h.place.name: h.clipped for h in simulate.health(simulator, part, mse)}
-        assert clipped["relu1"] > 0
+        relu1 = {h.place.name: h for h in simulate.health(simulator, part, mse)}["relu1"]
+        assert relu1.clipped > 0
+        assert relu1.inside < relu1.ratio
         sparse = simulate.health(simulator, part, NOTHING.with_layer("conv1", None))
         assert sparse == []
 

@@ -49,6 +49,12 @@ from quant_tutorial.plotting.levels import (
     plot_layouts,
     plot_mapping,
 )
+from quant_tutorial.plotting.nodes import (
+    describe_nodes,
+    describe_ptq_steps,
+    plot_nodes,
+    plot_ptq_steps,
+)
 from quant_tutorial.plotting.quantities import (
     describe_bits,
     describe_db,
@@ -71,15 +77,14 @@ from quant_tutorial.plotting.training import (
 )
 from quant_tutorial.plotting.variants import Variant, describe_variants, plot_variants
 from quant_tutorial.plotting.widths import (
-    describe_accuracy_by_bits,
+    describe_errors_by_bits,
     describe_sizes,
-    plot_accuracy_by_bits,
+    plot_errors_by_bits,
     plot_sizes,
 )
 
 __all__ = [
     "Variant",
-    "describe_accuracy_by_bits",
     "describe_all_roundings",
     "describe_bits",
     "describe_changes",
@@ -92,6 +97,7 @@ __all__ = [
     "describe_dot_product",
     "describe_draws",
     "describe_energy",
+    "describe_errors_by_bits",
     "describe_flips",
     "describe_granularities",
     "describe_integers",
@@ -100,9 +106,11 @@ __all__ = [
     "describe_mapping",
     "describe_methods",
     "describe_moments",
+    "describe_nodes",
     "describe_number",
     "describe_percent",
     "describe_points",
+    "describe_ptq_steps",
     "describe_pushed_error",
     "describe_range_error",
     "describe_register",
@@ -115,7 +123,6 @@ __all__ = [
     "describe_two_weights",
     "describe_variants",
     "describe_workflow",
-    "plot_accuracy_by_bits",
     "plot_all_roundings",
     "plot_channel_ranges",
     "plot_clipped_histogram",
@@ -125,6 +132,7 @@ __all__ = [
     "plot_dot_product",
     "plot_draws",
     "plot_energy",
+    "plot_errors_by_bits",
     "plot_granularities",
     "plot_integer_histogram",
     "plot_kinds",
@@ -132,6 +140,8 @@ __all__ = [
     "plot_mapping",
     "plot_methods",
     "plot_moments",
+    "plot_nodes",
+    "plot_ptq_steps",
     "plot_pushed_error",
     "plot_range_error",
     "plot_register",

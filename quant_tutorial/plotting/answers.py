@@ -7,9 +7,13 @@ from quant_tutorial.plotting.digits import DigitRow
 from quant_tutorial.plotting.labels import Labels
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
+_COLORS, _SCALE = colormaps["PuOr_r"], Normalize(-1.3, 1.3)
+_DARK = 0.179  # the luminance below which white has more contrast than black (WCAG)
 _FADED = 0.2  # opacity of results that are not yet those of the controls
 
 
@@ -75,9 +79,7 @@ class AnswerChanges:
         ax.set(xlim=(-0.5, 9.5), ylim=(9.5, -0.5), aspect="equal")
         # A mesh is drawn in a fifth of the time of an image.
         ends = np.arange(11) - 0.5
-        self._cells = ax.pcolormesh(
-            ends, ends, np.zeros((10, 10)), cmap="PuOr_r", vmin=-1.3, vmax=1.3
-        )
+        self._cells = ax.pcolormesh(ends, ends, np.zeros((10, 10)), cmap=_COLORS, norm=_SCALE)
         places = [(answer, digit) for digit in range(10) for answer in range(10)]
         self.counts = Labels(ax, places, 7)
         self.row = row
@@ -118,8 +120,16 @@ class AnswerChanges:
 
     def _show_matrix(self, change: NDArray[np.integer]) -> None:
         largest = max(np.abs(change).max(), 1)
-        self._cells.set_array(np.sign(change) * np.sqrt(np.abs(change) / largest))
+        shades = np.sign(change) * np.sqrt(np.abs(change) / largest)
+        self._cells.set_array(shades)
         texts = [f"{n:+d}".replace("-", "−") if n else "" for n in change.ravel()]
-        dark = np.abs(change.ravel()) > 0.7 * largest
+        dark = _luminance(_COLORS(_SCALE(shades.ravel()))) < _DARK
         sizes = [7 if len(text) < 4 else 5.8 for text in texts]
         self.counts.show(texts, np.where(dark, "white", "black").tolist(), sizes)
+
+
+def _luminance(colors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the relative luminance of sRGB colours, shape (n, 4), as WCAG 2 defines it."""
+    rgb = colors[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]

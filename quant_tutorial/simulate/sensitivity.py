@@ -159,7 +159,7 @@ def _check_limits(accuracy: float | None, weight_bytes: int | None, widths: Sequ
         )
     if accuracy is not None and not 0 <= accuracy <= 1:
         raise ValueError(
-            f"accuracy must be a share from 0 to 1, got {accuracy}: write 0.99 for 99 %."
+            f"accuracy must be a share from 0 to 1, got {accuracy}: write 0.99 for 99%."
         )
     if not widths or list(widths) != sorted(set(widths), reverse=True):
         raise ValueError(f"widths must fall from the largest to the smallest, got {widths!r}.")
@@ -209,6 +209,7 @@ class Health(NamedTuple):
     place: Place
     ratio: float  # RMS error over the scale: near `metrics.HEALTHY` if healthy
     clipped: float  # share of the values outside the range, 0 to 1
+    inside: float  # the ratio of the values that are not clipped
 
 
 def rounding_ratio(values: ArrayLike, params: QuantParams) -> float:
@@ -256,7 +257,10 @@ def health(simulator: Simulator, run: StagedRun, scheme: QuantScheme) -> list[He
             values = simulator.weights[place.name] if weights else run.values(place.name)
             low, high = (np.asarray(e) for e in (place.params.minimum, place.params.maximum))
             half = np.asarray(place.params.scale) / 2  # values closer to the range are only rounded
-            outside = np.mean((values < low - half) | (values > high + half))
-            ratio = rounding_ratio(values, place.params) if np.any(values) else 0.0
-            found.append(Health(place, ratio, float(outside)))
+            outside = (values < low - half) | (values > high + half)
+            ratios = [
+                rounding_ratio(some, place.params) if np.any(some) else 0.0
+                for some in (values, np.where(outside, 0, values))
+            ]
+            found.append(Health(place, ratios[0], float(np.mean(outside)), ratios[1]))
     return found
