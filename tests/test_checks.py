@@ -32,7 +32,6 @@ def test_open_wrong_and_impossible_answers(
     [
         ("05.1", 6645),
         ("06.1", 72),
-        ("07.1", 66311),
     ],
 )
 def test_right_numbers(capsys: pytest.CaptureFixture[str], exercise: str, answer: float) -> None:
@@ -64,35 +63,6 @@ def test_own_node(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_own_scheme(capsys: pytest.CaptureFixture[str], scheme: object, answer: str) -> None:
     assert answer in said(capsys, "05.3", scheme)
-
-
-@pytest.mark.parametrize(
-    ("pair", "answer"),
-    [
-        ((31038, -8), "right."),
-        ((31038, -7), "0.0037 = fraction"),
-        ((15519, -7), "must have 15 bits"),
-        ((31038,), "could not use this answer"),
-    ],
-)
-def test_own_multiplier(capsys: pytest.CaptureFixture[str], pair: object, answer: str) -> None:
-    assert answer in said(capsys, "07.2", pair)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "hint"),
-    [
-        (lambda x, n: x >> n, "must give"),
-        (lambda x, n: (x + ((1 << n) >> 1)) >> n, "-39 divided by 2^1 must give -20, not -19"),
-        (lambda x, n: np.round(x / 2**n), "must hold integers"),
-        (
-            lambda x, n: (np.sign(x) * np.floor(np.abs(x) / 2**n + 0.5)).astype(np.int64),
-            "1152921504606846973 divided by 2^0 must give 1152921504606846973",
-        ),
-    ],
-)
-def test_own_shift(capsys: pytest.CaptureFixture[str], wrong: object, hint: str) -> None:
-    assert hint in said(capsys, "07.3", wrong)
 
 
 def test_own_model(capsys: pytest.CaptureFixture[str], files: dict[str, bytes]) -> None:

@@ -431,15 +431,15 @@ def test_words() -> None:
     assert plotting.describe_bits([4, 4, 4]) == "4 bits"
     assert plotting.describe_bits([4, None]) == "4, float bits"
     assert plotting.describe_bits([None, None]) == "float"
-    assert plotting.describe_percent([100, 100]) == "100 %"
-    assert plotting.describe_percent([100, 55]) == "100, 55 %"
+    assert plotting.describe_percent([100, 100]) == "100%"
+    assert plotting.describe_percent([100, 55]) == "100, 55%"
     assert plotting.describe_db(np.inf) == "exact"
     assert plotting.describe_db(-2.7) == "−3"
     three, zeros = np.eye(10)[3], np.zeros(10)
     assert describe_drawing(None) == "The canvas is empty."
-    assert describe_drawing((three, 2 * three)) == "To the drawing both models say 3."
+    assert describe_drawing((three, 2 * three)) == "Both models classify the drawing as 3."
     assert describe_drawing((three, zeros)) == (
-        "To the drawing the float model says 3, the other 0, one of 10 tied."
+        "The float model classifies the drawing as 3, the quantized one as 0, the first of 10 tied."
     )
     digits = np.arange(10).repeat(10)
     assert plotting.describe_changes(digits, digits) == "No image is answered differently."
@@ -476,8 +476,7 @@ def explorer(made: QuantizationLab) -> QuantizationLab:
 def test_the_start(lab: Lab, explorer: QuantizationLab) -> None:
     assert explorer.text.startswith(
         "Rounded to the nearest level (PTQ). Weights 8 bits (channel-wise, min_max), activations 8 "
-        "bits (min_max, ranges at 100 "
-        "%), input 8 bits: 99."
+        "bits (min_max, ranges at 100%), input 8 bits: 99."
     )
     assert picture(explorer).shape == (672, 1590, 3)
     assert 'width="1060" height="448"' in explorer._picture.value
@@ -678,7 +677,7 @@ class TestDrawing:
         assert explorer.text.endswith("The canvas is empty.")
         picture(explorer)
         explorer.canvas.show(explorer._lab.images[1])
-        assert "To the drawing both models say" in explorer.text
+        assert "Both models classify the drawing as" in explorer.text
 
     def test_of_several_strokes_the_last_counts(
         self, explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
@@ -703,7 +702,7 @@ class TestDrawing:
         for index in shown[:2]:
             explorer.flipped.click()
             np.testing.assert_allclose(explorer.canvas.image, lab.images[index], atol=1e-6)
-            assert "the float model says" in explorer.text
+            assert "The float model classifies the drawing as" in explorer.text
         explorer.show(PRESETS["float"])
         assert explorer.flipped.disabled
 
@@ -718,7 +717,7 @@ class TestExport:
         said = explorer._result.value
         assert f"lab_PTQ_w4_afloat_w-mse.tflite</b>, {len(content):,} bytes" in said
         right = tflite.evaluate(content, lab.images, lab.labels).accuracy
-        assert f"LiteRT reads {right:.1%} of {IMAGES:,} images right" in said
+        assert f"LiteRT gets {right:.1%} of {IMAGES:,} images right" in said
         data = re.search(r"href='data:application/octet-stream;base64,([^']+)'", said)[1]
         assert base64.b64decode(data) == content
         assert not explorer.export.disabled

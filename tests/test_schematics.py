@@ -1,4 +1,4 @@
-"""The schematic drawings of lessons 00, 01 and 04: their sentences, and that nothing is cut off."""
+"""The schematic drawings of lessons 00, 01, 04 and 07: sentences, and that nothing is cut off."""
 
 from collections.abc import Callable
 
@@ -22,6 +22,8 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 3), lambda ax: plotting.plot_energy(ax, ENERGY)),
     ((9, 2.8), lambda ax: plotting.plot_granularities(ax, (3, 4))),
     ((9, 2.5), plotting.plot_folding),
+    ((9, 2.4), plotting.plot_integer_layer),
+    ((9, 2.4), plotting.plot_zero_points),
 ]
 
 
@@ -87,3 +89,16 @@ def test_granularities() -> None:
 
 def test_folding() -> None:
     assert "weights g · w and bias g · (b − mean) + β, then ReLU." in plotting.describe_folding()
+
+
+def test_integer_layer() -> None:
+    sentence = plotting.describe_integer_layer()
+    assert sentence.startswith("The int8 inputs become int32 sums")
+    assert "times the multiplier is a 64-bit product" in sentence
+    assert sentence.endswith("clamping leaves an int8.")
+
+
+def test_zero_points() -> None:
+    sentence = plotting.describe_zero_points()
+    assert "Fast kernels compute q_b − z_x Σ q_w once" in sentence
+    assert "−z_w Σ q_x would have to be computed for each patch of inputs." in sentence

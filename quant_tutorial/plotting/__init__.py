@@ -37,6 +37,12 @@ from quant_tutorial.plotting.granularity import (
     plot_folding,
     plot_granularities,
 )
+from quant_tutorial.plotting.integer_layer import (
+    describe_integer_layer,
+    describe_zero_points,
+    plot_integer_layer,
+    plot_zero_points,
+)
 from quant_tutorial.plotting.kinds import (
     describe_kinds,
     describe_moments,
@@ -96,6 +102,7 @@ __all__ = [
     "describe_flips",
     "describe_folding",
     "describe_granularities",
+    "describe_integer_layer",
     "describe_integers",
     "describe_kinds",
     "describe_layouts",
@@ -117,6 +124,7 @@ __all__ = [
     "describe_two_weights",
     "describe_variants",
     "describe_workflow",
+    "describe_zero_points",
     "plot_accuracy_by_bits",
     "plot_all_roundings",
     "plot_channel_ranges",
@@ -130,6 +138,7 @@ __all__ = [
     "plot_folding",
     "plot_granularities",
     "plot_integer_histogram",
+    "plot_integer_layer",
     "plot_kinds",
     "plot_layouts",
     "plot_mapping",
@@ -147,4 +156,5 @@ __all__ = [
     "plot_two_weights",
     "plot_variants",
     "plot_workflow",
+    "plot_zero_points",
 ]
