@@ -633,6 +633,63 @@ def test_first_an_estimate_that_holds_the_result(explorer: QuantizationLab) -> N
         assert "estimated on 1,000 images" in text
 
 
+def test_nothing_of_the_setting_before_is_beside_an_estimate(explorer: QuantizationLab) -> None:
+    explorer.show(PRESETS["where PTQ breaks"])
+    before = explorer.plot.changes.row.text.texts[0]
+    assert before.endswith(
+        "of 1,500 images are answered differently, among them (true digit: before → after)"
+    )
+    explorer.setting = Setting(3, 3)
+    explorer.estimate()
+    assert "of 1,000 images are answered differently" in explorer.plot.changes.row.text.texts[0]
+    assert explorer._flips
+    assert max(explorer._flips) < 1000
+    assert explorer.plot._points.get_text() == "estimated on 1,000 images"
+    explorer.setting = PRESETS["float"]
+    explorer.estimate()
+    assert explorer.flipped.disabled
+    assert explorer.plot.changes.row.text.texts == ("0 of 1,000 images are answered differently",)
+
+
+def test_small_differences_are_seen(explorer: QuantizationLab, lab: Lab) -> None:
+    """The bar of the errors, and the text above it."""
+    widths = []
+    for setting in (Setting(), Setting(4, weight_calibrator="mse"), Setting(3)):
+        explorer.show(setting)
+        wrong = round((1 - lab.measure(setting).accuracy) * IMAGES)
+        assert f"{wrong} of 1,500 wrong; in float " in explorer.plot._points.get_text()
+        widths.append(explorer.plot._bar.get_width() + 0.1)
+    assert widths == sorted(widths)
+    assert widths[-1] == pytest.approx(100 * wrong / IMAGES, abs=1e-6)
+    line = explorer.plot._float_lines[0].get_xdata()[0]
+    assert line == pytest.approx(100 * (1 - lab.float_accuracy))
+
+
+def test_what_is_exact_has_no_bar(explorer: QuantizationLab) -> None:
+    explorer.show(PRESETS["float"])
+    assert [bar.get_width() for bar in explorer.plot._ratios] == 5 * [0]
+    assert {figure.get_text() for _, figure in explorer.plot._labels} == {"exact: the same floats"}
+    explorer.show(Setting(activations=16, image=16))
+    lengths = [bar.get_width() for bar in explorer.plot._ratios]
+    assert all(0 < length <= 80 for length in lengths[1:])
+
+
+@pytest.mark.parametrize(
+    ("setting", "origin"),
+    [
+        (Setting(), "Rounded to the nearest level\n(PTQ)"),
+        (PRESETS["2-bit weights, AdaRound"], "Rounded by AdaRound for W2A8\n(PTQ)"),
+        (PRESETS["rescued by QAT"], "Trained at W2A2 (QAT)"),
+        (PRESETS["float"], "In float: the float baseline"),
+    ],
+)
+def test_the_figure_names_the_rounding(
+    explorer: QuantizationLab, setting: Setting, origin: str
+) -> None:
+    explorer.show(setting)
+    assert explorer.plot._origin.get_text() == origin
+
+
 def test_several_moves_are_finished_once(explorer: QuantizationLab) -> None:
     finished = []
     measure = explorer.draw
