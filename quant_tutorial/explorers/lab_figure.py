@@ -121,7 +121,7 @@ class LabFigure:
         ax.tick_params(labelsize=8)
         ax.xaxis.label.set_fontsize(8)
         ax.yaxis.label.set_fontsize(8)
-        ax.yaxis.labelpad = ax.xaxis.labelpad = 1
+        ax.yaxis.labelpad, ax.xaxis.labelpad = 4, 1
 
     def _make_drawing(self) -> None:
         self._text(815, 8, "Your drawing, as the models get it", fontsize=10)
