@@ -431,15 +431,15 @@ def test_words() -> None:
     assert plotting.describe_bits([4, 4, 4]) == "4 bits"
     assert plotting.describe_bits([4, None]) == "4, float bits"
     assert plotting.describe_bits([None, None]) == "float"
-    assert plotting.describe_percent([100, 100]) == "100 %"
-    assert plotting.describe_percent([100, 55]) == "100, 55 %"
+    assert plotting.describe_percent([100, 100]) == "100%"
+    assert plotting.describe_percent([100, 55]) == "100, 55%"
     assert plotting.describe_db(np.inf) == "exact"
     assert plotting.describe_db(-2.7) == "−3"
     three, zeros = np.eye(10)[3], np.zeros(10)
     assert describe_drawing(None) == "The canvas is empty."
-    assert describe_drawing((three, 2 * three)) == "To the drawing both models say 3."
+    assert describe_drawing((three, 2 * three)) == "Both models classify the drawing as 3."
     assert describe_drawing((three, zeros)) == (
-        "To the drawing the float model says 3, the other 0, one of 10 tied."
+        "The float model classifies the drawing as 3, the quantized one as 0, the first of 10 tied."
     )
     digits = np.arange(10).repeat(10)
     assert plotting.describe_changes(digits, digits) == "No image is answered differently."
@@ -476,8 +476,7 @@ def explorer(made: QuantizationLab) -> QuantizationLab:
 def test_the_start(lab: Lab, explorer: QuantizationLab) -> None:
     assert explorer.text.startswith(
         "Rounded to the nearest level (PTQ). Weights 8 bits (channel-wise, min_max), activations 8 "
-        "bits (min_max, ranges at 100 "
-        "%), input 8 bits: 99."
+        "bits (min_max, ranges at 100%), input 8 bits: 99."
     )
     assert picture(explorer).shape == (672, 1590, 3)
     assert 'width="1060" height="448"' in explorer._picture.value
@@ -635,6 +634,61 @@ def test_first_an_estimate_that_holds_the_result(explorer: QuantizationLab) -> N
         assert "estimated on 1,000 images" in text
 
 
+def test_nothing_of_the_setting_before_is_beside_an_estimate(explorer: QuantizationLab) -> None:
+    explorer.show(PRESETS["where PTQ breaks"])
+    before = explorer.plot.changes.row.text.texts[0]
+    assert before.endswith(
+        "of 1,500 images are answered differently, among them (true digit: before → after)"
+    )
+    explorer.setting = Setting(3, 3)
+    explorer.estimate()
+    assert "of 1,000 images are answered differently" in explorer.plot.changes.row.text.texts[0]
+    assert explorer._flips
+    assert max(explorer._flips) < 1000
+    assert explorer.plot._points.get_text() == "estimated on 1,000 images"
+    explorer.setting = PRESETS["float"]
+    explorer.estimate()
+    assert explorer.flipped.disabled
+    assert explorer.plot.changes.row.text.texts == ("0 of 1,000 images are answered differently",)
+
+
+def test_small_differences_are_seen(explorer: QuantizationLab, lab: Lab) -> None:
+    """The bar of the errors, and the text above it."""
+    for setting in (Setting(), Setting(4, weight_calibrator="mse"), Setting(3), Setting(2)):
+        explorer.show(setting)
+        wrong = round((1 - lab.measure(setting).accuracy) * IMAGES)
+        assert f"{wrong:,} of 1,500 wrong; in float " in explorer.plot._points.get_text()
+        bar = explorer.plot._bar
+        assert bar.get_x() + bar.get_width() == pytest.approx(100 * wrong / IMAGES)
+    line = explorer.plot._float_lines[0].get_xdata()[0]
+    assert line == pytest.approx(100 * (1 - lab.float_accuracy))
+
+
+def test_what_is_exact_has_no_bar(explorer: QuantizationLab) -> None:
+    explorer.show(PRESETS["float"])
+    assert [bar.get_width() for bar in explorer.plot._ratios] == 5 * [0]
+    assert {figure.get_text() for _, figure in explorer.plot._labels} == {"exact: the same floats"}
+    explorer.show(Setting(activations=16, image=16))
+    lengths = [bar.get_width() for bar in explorer.plot._ratios]
+    assert all(0 < length <= 80 for length in lengths[1:])
+
+
+@pytest.mark.parametrize(
+    ("setting", "origin"),
+    [
+        (Setting(), "Rounded to the nearest level\n(PTQ)"),
+        (PRESETS["2-bit weights, AdaRound"], "Rounded by AdaRound for W2A8\n(PTQ)"),
+        (PRESETS["rescued by QAT"], "Trained at W2A2 (QAT)"),
+        (PRESETS["float"], "In float: the float baseline"),
+    ],
+)
+def test_the_figure_names_the_rounding(
+    explorer: QuantizationLab, setting: Setting, origin: str
+) -> None:
+    explorer.show(setting)
+    assert explorer.plot._origin.get_text() == origin
+
+
 def test_several_moves_are_finished_once(explorer: QuantizationLab) -> None:
     finished = []
     measure = explorer.draw
@@ -679,7 +733,7 @@ class TestDrawing:
         assert explorer.text.endswith("The canvas is empty.")
         picture(explorer)
         explorer.canvas.show(explorer._lab.images[1])
-        assert "To the drawing both models say" in explorer.text
+        assert "Both models classify the drawing as" in explorer.text
 
     def test_of_several_strokes_the_last_counts(
         self, explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
@@ -704,7 +758,7 @@ class TestDrawing:
         for index in shown[:2]:
             explorer.flipped.click()
             np.testing.assert_allclose(explorer.canvas.image, lab.images[index], atol=1e-6)
-            assert "the float model says" in explorer.text
+            assert "The float model classifies the drawing as" in explorer.text
         explorer.show(PRESETS["float"])
         assert explorer.flipped.disabled
 
@@ -719,7 +773,7 @@ class TestExport:
         said = explorer._result.value
         assert f"lab_PTQ_w4_afloat_w-mse.tflite</b>, {len(content):,} bytes" in said
         right = tflite.evaluate(content, lab.images, lab.labels).accuracy
-        assert f"LiteRT reads {right:.1%} of {IMAGES:,} images right" in said
+        assert f"LiteRT gets {right:.1%} of {IMAGES:,} images right" in said
         data = re.search(r"href='data:application/octet-stream;base64,([^']+)'", said)[1]
         assert base64.b64decode(data) == content
         assert not explorer.export.disabled

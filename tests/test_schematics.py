@@ -28,6 +28,8 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 2.8), lambda ax: plotting.plot_granularities(ax, (3, 4))),
     ((9, 1.6), plotting.plot_ptq_steps),
     ((9, 2.3), lambda ax: plotting.plot_nodes(ax, *CHAIN)),
+    ((9, 2.4), plotting.plot_integer_layer),
+    ((9, 2.4), plotting.plot_zero_points),
 ]
 
 
@@ -108,3 +110,16 @@ def test_nodes() -> None:
     assert (
         "nodes stand after image, relu1, relu2, logits, and between conv1, conv2, log" in sentence
     )
+
+
+def test_integer_layer() -> None:
+    sentence = plotting.describe_integer_layer()
+    assert sentence.startswith("The int8 inputs become int32 sums")
+    assert "times the multiplier is a 64-bit product" in sentence
+    assert sentence.endswith("clamping leaves an int8.")
+
+
+def test_zero_points() -> None:
+    sentence = plotting.describe_zero_points()
+    assert "Fast kernels compute q_b − z_x Σ q_w once" in sentence
+    assert "−z_w Σ q_x would have to be computed for each patch of inputs." in sentence

@@ -259,8 +259,8 @@ class QuantizationLab(Explorer):
         finally:
             self._status.value = ""
         low, high = accuracy_interval(round(reading.accuracy * count), count)
-        self.plot.update(reading.accuracy, reading.weight_bytes, (low, high), count)
-        self.plot.changes.fade()
+        self.plot.update(reading.accuracy, reading.weight_bytes, count, (low, high))
+        self._show_changes(reading)
         self._show_layers(setting, reading)
         self._show_plan(setting)
         self._drawn = self._look_at_drawing(setting)
@@ -274,22 +274,29 @@ class QuantizationLab(Explorer):
         """Show the result on all images, and describe it."""
         lab, setting = self._lab, self.setting
         reading = lab.measure(setting)
-        self.plot.update(reading.accuracy, reading.weight_bytes)
+        labels = lab.labels
+        self.plot.update(reading.accuracy, reading.weight_bytes, len(labels))
         self._show_layers(setting, reading)
-        before, after, labels = lab.float_answers, reading.answers, lab.labels
-        shown = self.plot.changes.show(before, after, labels, lab.images)
-        self._flips, self._next_flip = shown.tolist(), 0
-        self.flipped.disabled = not self._flips
+        self._show_changes(reading)
         self._measured = (
             f"{self._said(setting)} {reading.accuracy:.1%} of {len(labels):,} images right, "
             f"{describe_points(reading.accuracy, lab.float_accuracy)} points from float; weights "
             f"of {reading.weight_bytes:,} bytes. "
             f"{describe_sqnr_by_layer(reading.sqnr)} "
-            f"{describe_changes(before, after)}"
+            f"{describe_changes(lab.float_answers, reading.answers)}"
         )
         return f"{self._measured} {self._drawn}"
 
+    def _show_changes(self, reading: Reading) -> None:
+        """Show which predictions change, on the images of the reading only."""
+        lab, count = self._lab, len(reading.answers)
+        before, labels = lab.float_answers[:count], lab.labels[:count]
+        shown = self.plot.changes.show(before, reading.answers, labels, lab.images[:count])
+        self._flips, self._next_flip = shown.tolist(), 0
+        self.flipped.disabled = not self._flips
+
     def _show_layers(self, setting: Setting, reading: Reading) -> None:
+        self.plot.show_origin(_origin(setting))
         found = self._lab.ranges(setting)
         labels = [f"image: {describe_bits([setting.image])}"]
         labels += [describe_layer(name, setting.weights[name], found[name]) for name in LAYERS]
@@ -297,8 +304,7 @@ class QuantizationLab(Explorer):
 
     def _said(self, setting: Setting) -> str:
         bits, percent = describe_bits, describe_percent
-        label = _label(setting.source)
-        source = label[0].upper() + label[1:]
+        source = _origin(setting)
         if setting.source != PTQ:
             kept, quantized = self._lab.unchanged(setting)
             source += f", {kept} of {quantized} ranges their own"
@@ -373,8 +379,8 @@ class QuantizationLab(Explorer):
             )
             self._say(
                 f"<b>{html.escape(str(done.path))}</b>, {len(done.content):,} bytes. "
-                f"LiteRT reads {done.accuracy:.1%} of {len(self._lab.labels):,} images right; "
-                f"{done.agreement:.2%} of its answers are those of the simulation. {link}."
+                f"LiteRT gets {done.accuracy:.1%} of {len(self._lab.labels):,} images right; "
+                f"{done.agreement:.2%} of its predictions are those of the simulation. {link}."
             )
         finally:
             self.export.disabled = False
@@ -386,6 +392,14 @@ class QuantizationLab(Explorer):
 def _label(source: str) -> str:
     """Return the menu's text for the source of the weights."""
     return next(text for text, known in _SOURCES.items() if known == source)
+
+
+def _origin(setting: Setting) -> str:
+    """Return where the weights come from, and whether they are rounded, as a heading."""
+    label = _label(setting.source)
+    if not any(setting.weights.values()):
+        label = f"in float: {'the float baseline' if setting.source == PTQ else label}"
+    return label[0].upper() + label[1:]
 
 
 def _paragraph(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from quant_tutorial.affine import QuantParams
@@ -16,15 +17,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT = 1060, 448  # of the figure on the page, in pixels
-_MOST = 60  # dB at which a bar has its full length
+_MOST = EXACT  # dB at which a bar has its full length; what is exact has no bar
+_LEAST = 0.1  # % of wrong images at which the bar of the errors begins
 
 
 class LabFigure:
     """The picture of the quantization lab (lesson 10).
 
-    From left to right: accuracy and size of the weights beside those of the float model; the SQNR
-    of each layer's activation; the change of the confusion matrix; the logits and predictions of
-    both models for the drawing. Below: images that the quantized model classifies differently.
+    From left to right: errors and size of the weights beside those of the float model, and how the
+    weights were rounded; the SQNR of each layer's activation; the change of the confusion matrix;
+    the logits and predictions of both models for the drawing. Below: images that the quantized
+    model classifies differently.
 
     Args:
         accuracy: The accuracy of the float model, 0 to 1.
@@ -35,13 +38,13 @@ class LabFigure:
     def __init__(self, accuracy: float, weight_bytes: int, layers: Sequence[str]) -> None:
         self._accuracy, self._bytes = accuracy, weight_bytes
         self.figure = Figure(figsize=(_WIDTH / 100, _HEIGHT / 100))
-        self._make_bars(self._axes(14, 75, 215, 24), self._axes(14, 220, 215, 24))
+        self._make_bars(self._axes(28, 75, 200, 24), self._axes(14, 248, 215, 24))
         self._make_ratios(self._axes(262, 34, 222, 262), layers)
         self._make_changes(self._axes(540, 34, 245, 245))
         self._make_drawing()
         self.moving = [
             *(self._bar, self._spread, self._figures, self._points),
-            *(self._size_bar, self._size_figures),
+            *(self._size_bar, self._size_figures, self._origin, *self._float_lines),
             *self._ratios,
             *(text for pair in self._labels for text in pair),
             *self.changes.moving,
@@ -71,18 +74,26 @@ class LabFigure:
         self._text(14, 8, "Accuracy", fontsize=10)
         self._figures = self._text(14, 28, weight="bold", fontsize=14)
         self._points = self._text(14, 52, fontsize=9)
-        share.set(xlim=(0, 104), xticks=range(0, 101, 20))
-        share.set_xlabel("% of the test images; dashed: float", fontsize=8)
-        share.axvline(100 * self._accuracy, color="black", ls="--", lw=1.2)
-        (self._bar,) = share.barh([0], [0], height=0.8, color=BLUE)
+        # Between 99% and 99.9% an axis of the accuracy shows nothing, and one of the errors does.
+        share.set(xscale="log", xlim=(_LEAST, 115))
+        share.set_xticks([0.1, 1, 10, 100], ["0.1%", "1%", "10%", "100%"])
+        share.set_xlabel("wrong images, log scale; dashed: float", fontsize=8)
+        float_line = {"color": "black", "ls": "--", "lw": 1.2, "zorder": 5}  # in front of a bar
+        line = share.axvline(self._wrong(self._accuracy), **float_line)
+        (self._bar,) = share.barh([0], [0], left=_LEAST, height=0.8, color=BLUE)
         (self._spread,) = share.plot([], [], color=ORANGE, lw=5, solid_capstyle="butt")
         self._text(14, 168, "Weights", fontsize=10)
-        self._size_figures = self._text(14, 188, weight="bold", fontsize=11)
+        self._origin = self._text(14, 187, fontsize=9, linespacing=1.2)
+        self._size_figures = self._text(14, 223, weight="bold", fontsize=11)
         size.set(xlim=(0, 1.04 * self._bytes), xticks=[0, 20_000, 40_000])
         size.xaxis.set_major_formatter("{x:,.0f}")
         size.set_xlabel("bytes; dashed: float", fontsize=8)
-        size.axvline(self._bytes, color="black", ls="--", lw=1.2)
+        self._float_lines = line, size.axvline(self._bytes, **float_line)
         (self._size_bar,) = size.barh([0], [0], height=0.8, color=GREEN)
+
+    def _wrong(self, accuracy: float) -> float:
+        """Return the share of wrong images in percent, at least that with which the axis begins."""
+        return max(100 * (1 - accuracy), _LEAST)
 
     def _make_ratios(self, ax: Axes, layers: Sequence[str]) -> None:
         self._text(262, 8, "SQNR of each activation in dB", fontsize=10)
@@ -110,7 +121,7 @@ class LabFigure:
         ax.tick_params(labelsize=8)
         ax.xaxis.label.set_fontsize(8)
         ax.yaxis.label.set_fontsize(8)
-        ax.yaxis.labelpad = ax.xaxis.labelpad = 1
+        ax.yaxis.labelpad, ax.xaxis.labelpad = 4, 1
 
     def _make_drawing(self) -> None:
         self._text(815, 8, "Your drawing, as the models get it", fontsize=10)
@@ -142,34 +153,38 @@ class LabFigure:
         self,
         accuracy: float,
         weight_bytes: int,
+        images: int,
         interval: tuple[float, float] | None = None,
-        images: int | None = None,
     ) -> None:
-        """Show an accuracy (0 to 1) or, with an interval, the estimate on that many images."""
-        points = f"{100 * (accuracy - self._accuracy):+.2f}".replace("-", "−")
-        ends = [100 * end for end in interval] if interval else []
-        self._bar.set_width(100 * accuracy)
+        """Show an accuracy on some images (0 to 1) or, with an interval, an estimate from them."""
+        ends = [self._wrong(end) for end in interval or ()]
+        self._bar.set_width(self._wrong(accuracy) - _LEAST)
         self._bar.set_alpha(0.45 if interval else 1.0)
         self._spread.set_data(ends, [0] * len(ends))
         if interval:
-            self._figures.set_text(f"{ends[0]:.1f} to {ends[1]:.1f}%")
+            self._figures.set_text(f"{interval[0]:.1%} to {interval[1]:.1%}")
             self._points.set_text(f"estimated on {images:,} images")
         else:
+            wrong, more = (round((1 - a) * images) for a in (accuracy, self._accuracy))
             self._figures.set_text(f"{accuracy:.2%}")
-            self._points.set_text(f"{points} points from float")
+            self._points.set_text(f"{wrong:,} of {images:,} wrong; in float {more:,}")
         self._size_bar.set_width(weight_bytes)
         self._size_figures.set_text(f"{weight_bytes:,} bytes, {weight_bytes / self._bytes:.0%}")
+
+    def show_origin(self, origin: str) -> None:
+        """Show how the weights were rounded, or with what they were trained."""
+        self._origin.set_text(textwrap.fill(origin, 32))
 
     def show_layers(self, labels: Sequence[str], sqnr: Sequence[float]) -> None:
         """Show a label and the SQNR of the activation in dB, for the input and each layer."""
         for bar, (label, figure), text, value in zip(
             self._ratios, self._labels, labels, sqnr, strict=True
         ):
-            length = min(max(value, 0), _MOST)
+            length = 0 if value > EXACT else max(value, 0)
             bar.set_width(length)
-            bar.set_alpha(0.35 if value > EXACT else 1.0)
             label.set_text(text)
-            figure.set_text(describe_db(value))
+            figure.set_text("exact: the same floats" if value > EXACT else describe_db(value))
+            figure.set_weight("normal" if value > EXACT else "bold")
             inside = length > 0.5 * _MOST
             figure.set_x(length - 1 if inside else length + 1)
             figure.set_ha("right" if inside else "left")
@@ -212,9 +227,11 @@ def describe_drawing(logits: tuple[NDArray[np.floating], NDArray[np.floating]] |
     if logits is None:
         return "The canvas is empty."
     before, after = (int(values.argmax()) for values in logits)
-    both = "both models say" if before == after else f"the float model says {before}, the other"
     ties = _ties(logits[1])
-    return f"To the drawing {both} {after}{f', one of {ties} tied' if ties > 1 else ''}."
+    end = f", the first of {ties} tied." if ties > 1 else "."
+    if before == after:
+        return f"Both models classify the drawing as {after}{end}"
+    return f"The float model classifies the drawing as {before}, the quantized one as {after}{end}"
 
 
 def _ties(logits: NDArray[np.floating]) -> int:

@@ -51,8 +51,9 @@ class MultiplierExplorer(Explorer):
         self.plot.update(bits, off)
         multiplier, shift = integer.fixed_point(float(self._ratios[0]), bits)
         wrong, most = np.count_nonzero(off), int(np.abs(off).max())
-        many = f"{wrong / off.size:.1%}" if wrong >= off.size / 1000 else f"{wrong:,}"
-        which = f"{many} of the {off.size:,} output integers are off, by {most} at most"
+        many = f"{wrong:,} of the {off.size:,} output integers"
+        share = f"{wrong / off.size:.1%}" if wrong >= off.size / 1000 else "fewer than 0.1%"
+        which = f"{many} ({share}) {'is' if wrong == 1 else 'are'} off, by {most} at most"
         return (
             f"{bits} bits: the ratio of channel 0, {self._ratios[0]:.6f}, becomes {multiplier} / "
             f"2^{bits} · 2^{shift} = {multiplier / 2.0 ** (bits - shift):.6f}. "
@@ -79,8 +80,9 @@ class MultiplierExplorer(Explorer):
 class MultiplierFigure:
     """The picture of the multiplier explorer: the errors of fewer multiplier bits (lesson 07).
 
-    Left: the largest relative error of the scale ratios against the bits of the multipliers. Right:
-    by how much the output integers are off, and how many of them.
+    Left: the largest relative error of the scale ratios against the bits of the multipliers; a
+    diamond marks the chosen bits. Right: by how much the output integers are off, and how many of
+    them, as shares and as counts.
     """
 
     _OFF = 3  # differences shown on each side; larger ones are counted with the last
@@ -94,16 +96,20 @@ class MultiplierFigure:
         drawn = np.maximum(errors, 2.0 ** -(max(bits) + 2))
         ratio.plot(bits, drawn, "o-", color=BLUE, ms=4)
         limit = [2.0**-width for width in bits]
-        ratio.plot(bits, limit, "--", color=GREY, label="2 to the power of −bits")
+        ratio.plot(bits, limit, "--", color=GREY, label="limit: 2 to the power of −bits")
         ratio.set(yscale="log", xlabel="bits of the multiplier", xticks=range(1, max(bits) + 1, 5))
+        (self._here,) = ratio.plot(
+            [], [], "D", color=VERMILION, ms=9, mec="black", label="the bits that you chose"
+        )
         ratio.legend()
-        (self._here,) = ratio.plot([], [], "D", color=VERMILION, ms=9, mec="black")
         self._errors = dict(zip(bits, drawn, strict=True))
-        outputs.set_title("Output integers that are off", loc="left", fontsize=10)
+        outputs.set_title(
+            "Output integers that are off: shares and counts", loc="left", fontsize=10
+        )
         places = np.arange(-self._OFF, self._OFF + 1)
         labels = [f"{place:+d}".replace("-", "−") if place else "right" for place in places]
         labels[0], labels[-1] = f"{labels[0]}\nor less", f"{labels[-1]}\nor more"
-        outputs.set(ylim=(0, 112), ylabel="% of the output integers")
+        outputs.set(ylim=(0, 118), ylabel="% of the output integers")
         outputs.set_xticks(places, labels)
         self._bars = outputs.bar(places, 0, color=[BLUE if p == 0 else VERMILION for p in places])
         self._shares = [
@@ -120,5 +126,5 @@ class MultiplierFigure:
             share = 100 * count / off.size
             bar.set_height(share)
             text.set_y(share + 1)
-            said = f"{share:.1f} %" if share >= 0.1 else f"{count:,}"
-            text.set_text(said if count else "")
+            said = f"{share:.1f}%" if share >= 0.1 else "below 0.1%"
+            text.set_text(f"{said}\n{count:,}" if count else "")

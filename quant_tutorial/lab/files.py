@@ -111,7 +111,7 @@ def _sixteen(simulator: Simulator, params: ModelParams) -> Plan:
     if params != _converters_choice(simulator, 16, "channel-wise"):
         return Plan(
             "16x8 files come from the TFLite converter alone, which chooses the ranges itself: "
-            "minimum and maximum, at 100 %, and a scale for each channel of the weights.",
+            "minimum and maximum, at 100%, and a scale for each channel of the weights.",
             None,
         )
     return Plan(
@@ -144,7 +144,7 @@ def _with_float_layers(
     if params != wanted:
         return Plan(
             "Files with some layers in float come from the TFLite converter alone, which chooses "
-            "the ranges itself: 8 bits for the rest, minimum and maximum, at 100 %, and a scale "
+            "the ranges itself: 8 bits for the rest, minimum and maximum, at 100%, and a scale "
             "for each channel of the weights.",
             None,
         )

@@ -151,6 +151,10 @@ PRESETS: dict[str, Setting] = {
         weights=2, activations=2, source="W2A2", weight_calibrator="mse", calibrator="mse"
     ),
 }
+# For an exercise: some of its choices are bad, and one of them is only unusual.
+SABOTAGED = Setting(
+    weights=3, activations=4, ranges={"conv2": 25, "logits": 200}, granularity="layer-wise"
+)
 
 
 def model_params(

@@ -35,6 +35,12 @@ from quant_tutorial.plotting.digits import describe_digits, plot_digits
 from quant_tutorial.plotting.dot_product import describe_dot_product, plot_dot_product
 from quant_tutorial.plotting.errors import describe_sqnr, plot_sqnr
 from quant_tutorial.plotting.granularity import describe_granularities, plot_granularities
+from quant_tutorial.plotting.integer_layer import (
+    describe_integer_layer,
+    describe_zero_points,
+    plot_integer_layer,
+    plot_zero_points,
+)
 from quant_tutorial.plotting.kinds import (
     describe_kinds,
     describe_moments,
@@ -100,6 +106,7 @@ __all__ = [
     "describe_errors_by_bits",
     "describe_flips",
     "describe_granularities",
+    "describe_integer_layer",
     "describe_integers",
     "describe_kinds",
     "describe_layouts",
@@ -123,6 +130,7 @@ __all__ = [
     "describe_two_weights",
     "describe_variants",
     "describe_workflow",
+    "describe_zero_points",
     "plot_all_roundings",
     "plot_channel_ranges",
     "plot_clipped_histogram",
@@ -135,6 +143,7 @@ __all__ = [
     "plot_errors_by_bits",
     "plot_granularities",
     "plot_integer_histogram",
+    "plot_integer_layer",
     "plot_kinds",
     "plot_layouts",
     "plot_mapping",
@@ -154,6 +163,7 @@ __all__ = [
     "plot_two_weights",
     "plot_variants",
     "plot_workflow",
+    "plot_zero_points",
 ]
 
 sharpen()

@@ -112,7 +112,7 @@ class AnswerChanges:
         # Spread over the whole data set, because its first images are the easier ones.
         room = min(len(flips), self.row.count)
         shown = flips[np.linspace(0, len(flips) - 1, room).astype(int)]
-        text = f"{len(flips):,} images are answered differently"
+        text = f"{len(flips):,} of {len(labels):,} images are answered differently"
         text += ", among them (true digit: before → after)" if len(flips) else ""
         titles = [f"{labels[i]}: {before[i]} → {after[i]}" for i in shown]
         self.row.show(text, images[shown], titles)

@@ -30,4 +30,4 @@ def describe_bits(bits: Sequence[int | None]) -> str:
 def describe_percent(percent: Sequence[float]) -> str:
     """Format percentages: one if all are the same, otherwise each of them (lesson 10)."""
     words = [f"{value:g}" for value in percent]
-    return f"{', '.join(words[:1] if len(set(words)) == 1 else words)} %"
+    return f"{', '.join(words[:1] if len(set(words)) == 1 else words)}%"
