@@ -1,4 +1,4 @@
-"""The schematic drawings of lessons 00, 01 and 04: their sentences, and that nothing is cut off."""
+"""The schematic drawings of lessons 00, 01, 04 and 06: their sentences, and that nothing is cut off."""
 
 from collections.abc import Callable
 
@@ -22,6 +22,7 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 3), lambda ax: plotting.plot_energy(ax, ENERGY)),
     ((9, 2.8), lambda ax: plotting.plot_granularities(ax, (3, 4))),
     ((9, 2.5), plotting.plot_folding),
+    ((9, 3), plotting.plot_roads),
 ]
 
 
@@ -87,3 +88,10 @@ def test_granularities() -> None:
 
 def test_folding() -> None:
     assert "weights g · w and bias g · (b − mean) + β, then ReLU." in plotting.describe_folding()
+
+
+def test_roads() -> None:
+    first, second, last = plotting.describe_roads().splitlines()
+    assert "which quantizes while it converts (deprecated)" in first
+    assert "a float .tflite; LiteRT Quantizer; a quantized .tflite." in second
+    assert last.endswith("with Interpreter or CompiledModel.")
