@@ -215,3 +215,35 @@ def test_own_model(capsys: pytest.CaptureFixture[str], baseline: keras.Model) ->
     assert "dB, and 15 are needed. The op with the largest own error is" in poor
     ours = tflite.convert(baseline, "float32"), models.load_int8_baseline()
     assert "the course's own model" in told(*ours, np.zeros((60, 28, 28, 1), np.float32))
+
+
+def test_own_mixed_model(
+    capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
+) -> None:
+    for layer, answer in (
+        ("logits", "right."),
+        ("conv2", "the input of op 4 (CONV_2D, conv2, bn2, relu2) must be int8, got float32"),
+    ):
+        file = tflite.convert(
+            baseline, "int8_fallback", calibration=calibration[:20], float_layers=[layer]
+        )
+        assert answer in said(capsys, "06.3", file)
+
+
+def test_other_models_with_float_layers(
+    capsys: pytest.CaptureFixture[str], baseline: object, ladder: dict[str, bytes]
+) -> None:
+    weight_only = tflite.apply_recipe(tflite.export_litert(baseline), "weight_only_wi8_afp32")
+    floats = "the input of op 0 (CONV_2D, conv1, bn1, relu1) must be int8, got float32"
+    for file in (ladder["dynamic"], ladder["float16"], ladder["float32"]):
+        assert "(CONV_2D, conv1, bn1, relu1) must be int8, got float32" in said(
+            capsys, "06.3", file
+        )
+    assert "must be int8, got float32" in said(capsys, "06.3", weight_only)
+    assert floats in said(capsys, "06.3", ladder["float32"])
+    hint = "the input of op 6 (FULLY_CONNECTED, logits) must be float32, got int8"
+    assert hint in said(capsys, "06.3", ladder["int8"])
+    layers = keras.layers
+    dense = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
+    answer = said(capsys, "06.3", tflite.convert(dense, "float32"))
+    assert "then one FULLY_CONNECTED, this file FULLY_CONNECTED." in answer

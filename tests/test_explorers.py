@@ -591,7 +591,7 @@ class TestTensorExplorer:
             explorer.tensor.value = name
             seen.add(picture(explorer).tobytes())
             assert explorer.text.startswith(f"{name}: ")
-        assert len(seen) == len(names) - 1  # flatten only moves what relu3 gives
+        assert len(seen) == len(names)
         explorer.tensor.value = "conv2: weights"
         kernel = models.weights(models.fold_batch_norm(models.load_baseline()))["conv2"]
         text = explorer.text.replace("−", "-")

@@ -1,4 +1,4 @@
-"""The schematic drawings of lessons 00, 01, 04 and 06: their sentences, and that nothing is cut off."""
+"""The lessons' schematic drawings: their sentences, and that nothing is cut off."""
 
 from collections.abc import Callable
 
