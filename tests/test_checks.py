@@ -27,23 +27,6 @@ def test_open_wrong_and_impossible_answers(
 
 
 @pytest.mark.parametrize(
-    ("exercise", "answer"),
-    [
-        ("06.1", 72),
-    ],
-)
-def test_right_numbers(capsys: pytest.CaptureFixture[str], exercise: str, answer: float) -> None:
-    assert said(capsys, exercise, answer) == f"Exercise {exercise}: right.\n"
-    assert "not yet" in said(capsys, exercise, answer + 1)
-
-
-def test_own_model(capsys: pytest.CaptureFixture[str], files: dict[str, bytes]) -> None:
-    assert "right." in said(capsys, "06.2", files["int8, uint8 input"])
-    assert "input is int8; it must be uint8" in said(capsys, "06.2", files["int8, int8 input"])
-    assert "input is float32" in said(capsys, "06.2", files["float32"])
-
-
-@pytest.mark.parametrize(
     ("answer", "hint"),
     [
         ([0, 1, 1, 0], "right."),
@@ -82,38 +65,6 @@ def test_own_two_bit_model(
     untrained = qat.quantize_aware(baseline, qat.named_scheme(2, 8), calibration[:100])
     assert "more steps" in said(capsys, "08.3", untrained)
     assert "no trainable quantization" in said(capsys, "08.3", baseline)
-
-
-def test_own_mixed_model(
-    capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
-) -> None:
-    for layer, answer in (
-        ("logits", "right."),
-        ("conv2", "the input of op 4 (CONV_2D, conv2, bn2, relu2) must be int8, got float32"),
-    ):
-        file = tflite.convert(
-            baseline, "int8_fallback", calibration=calibration[:20], float_layers=[layer]
-        )
-        assert answer in said(capsys, "06.3", file)
-
-
-def test_other_models_with_float_layers(
-    capsys: pytest.CaptureFixture[str], baseline: object, ladder: dict[str, bytes]
-) -> None:
-    weight_only = tflite.apply_recipe(tflite.export_litert(baseline), "weight_only_wi8_afp32")
-    floats = "the input of op 0 (CONV_2D, conv1, bn1, relu1) must be int8, got float32"
-    for file in (ladder["dynamic"], ladder["float16"], ladder["float32"]):
-        assert "(CONV_2D, conv1, bn1, relu1) must be int8, got float32" in said(
-            capsys, "06.3", file
-        )
-    assert "must be int8, got float32" in said(capsys, "06.3", weight_only)
-    assert floats in said(capsys, "06.3", ladder["float32"])
-    hint = "the input of op 6 (FULLY_CONNECTED, logits) must be float32, got int8"
-    assert hint in said(capsys, "06.3", ladder["int8"])
-    layers = keras.layers
-    dense = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
-    answer = said(capsys, "06.3", tflite.convert(dense, "float32"))
-    assert "then one FULLY_CONNECTED, this file FULLY_CONNECTED." in answer
 
 
 def test_an_unknown_exercise() -> None:

@@ -122,7 +122,10 @@ def test_integer_histogram() -> None:
     ax = Figure().subplots()
     plotting.plot_integer_histogram(ax, q, "title")
     assert [bar.get_height() for bar in ax.patches] == [2, 1]
-    assert "3 values from -3 to 5, 2 different ones" in plotting.describe_integers(q, "w")
+    sentence = plotting.describe_integers(q, "w")
+    assert sentence.startswith("w: 3 values, 2 different ones. ")
+    assert "The smallest and the largest: 2 are −3 and 1 are 5." in sentence
+    assert [text.get_text() for text in ax.texts] == ["−3: 2", "5: 1"]
 
 
 def test_errors_by_bits() -> None:

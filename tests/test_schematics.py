@@ -30,6 +30,7 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 2.3), lambda ax: plotting.plot_nodes(ax, *CHAIN)),
     ((9, 2.4), plotting.plot_integer_layer),
     ((9, 2.4), plotting.plot_zero_points),
+    ((9, 3), plotting.plot_roads),
 ]
 
 
@@ -123,3 +124,10 @@ def test_zero_points() -> None:
     sentence = plotting.describe_zero_points()
     assert "Fast kernels compute q_b − z_x Σ q_w once" in sentence
     assert "−z_w Σ q_x would have to be computed for each patch of inputs." in sentence
+
+
+def test_roads() -> None:
+    first, second, last = plotting.describe_roads().splitlines()
+    assert "which quantizes while it converts (deprecated)" in first
+    assert "a float .tflite; LiteRT Quantizer; a quantized .tflite." in second
+    assert last.endswith("with Interpreter or CompiledModel.")

@@ -14,6 +14,7 @@ from quant_tutorial.tflite.saved_model import export_saved_model
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
@@ -109,6 +110,15 @@ WEIGHT_BYTES = {
     "int16x8": 1,
 }
 WEIGHT_COUNT = 8 * 9 + 16 * 8 * 9 + 32 * 16 * 9 + 800 * 10
+
+
+def test_from_keras_model_leaves_the_batch_open(files: dict[str, bytes], baseline: Any) -> None:
+    """What lesson 06 says about the call that it does not use."""
+    with quiet.all_output():
+        content = tf.lite.TFLiteConverter.from_keras_model(baseline).convert()
+    found, usual = tflite.inspect(content), tflite.inspect(files["float32"])
+    assert found.inputs[0].shape == (-1, 28, 28, 1)
+    assert set(found.op_types) - set(usual.op_types) == {"SHAPE", "STRIDED_SLICE", "PACK"}
 
 
 class TestLadder:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from quant_tutorial import flatbuffer, tflite
 from quant_tutorial.affine import dequantize
+from quant_tutorial.arguments import checked_choice
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.flatbuffer import Graph, Tensor
-from quant_tutorial.plotting import describe_integers
-from quant_tutorial.plotting.style import BLUE, GREEN
+from quant_tutorial.plotting import describe_integers, describe_number
+from quant_tutorial.plotting.style import BLUE, GREEN, GREY, ORANGE
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -25,20 +26,26 @@ class TensorExplorer(Explorer):
     Args:
         model_bytes: A full-integer `.tflite` file that takes one image at a time.
         images: Images with the type and, except for the first axis, the shape of its input.
+        tensor: The tensor to show first, by its name in the menu; None shows the first one.
 
     Raises:
-        ValueError: when the file holds no quantized tensor, or the images do not fit its input.
+        ValueError: when the file holds no quantized tensor, or none of that name, or the images do
+            not fit its input.
     """
 
-    def __init__(self, model_bytes: bytes, images: NDArray[np.integer]) -> None:
+    def __init__(
+        self, model_bytes: bytes, images: NDArray[np.integer], tensor: str | None = None
+    ) -> None:
         values = tflite.run_all(model_bytes, images)
         self._tensors: dict[str, tuple[Tensor, NDArray[np.integer]]] = {}
-        for label, tensor in _labelled(flatbuffer.graph(model_bytes)).items():
-            known = values[tensor.index] if tensor.data is None else tensor.data
-            self._tensors[label] = tensor, known
+        for label, found in _labelled(flatbuffer.graph(model_bytes)).items():
+            known = values[found.index] if found.data is None else found.data
+            self._tensors[label] = found, known
         if not self._tensors:
             raise ValueError("model_bytes holds no quantized tensor: convert with mode 'int8'.")
-        self.tensor = controls.choice("Tensor", list(self._tensors), next(iter(self._tensors)))
+        names = list(self._tensors)
+        first = names[0] if tensor is None else checked_choice("tensor", tensor, names)
+        self.tensor = controls.choice("Tensor", names, first)
         super().__init__(TensorFigure(), options=[self.tensor])
 
     def close(self) -> None:
@@ -51,17 +58,19 @@ class TensorExplorer(Explorer):
         tensor, q = self._tensors[self.tensor.value]
         params = tensor.params
         real = dequantize(q, params)
-        self.plot.show(q, real, (params.qmin, params.qmax))
+        name, zero_point = self.tensor.value, int(np.unique(params.zero_point)[0])
+        self.plot.show(q, real, (params.qmin, params.qmax), name, zero_point)
         self.redraw_background()
-        scale, points = np.atleast_1d(params.scale), np.unique(params.zero_point)
+        scale = np.atleast_1d(params.scale)
         scales = (
             f"scale {scale[0]:.4g}"
             if len(scale) == 1
             else f"{len(scale)} scales from {scale.min():.4g} to {scale.max():.4g}"
         )
+        ends = [describe_number(end, ".3f") for end in (real.min(), real.max())]
         return (
-            f"{describe_integers(q, self.tensor.value)} With {scales} and zero point {points[0]} "
-            f"they stand for {real.min():.3f} to {real.max():.3f}."
+            f"{describe_integers(q, name)} With {scales} and zero point "
+            f"{describe_number(zero_point, 'd')} they stand for {ends[0]} to {ends[1]}."
         )
 
 
@@ -95,30 +104,34 @@ def _labelled(graph: Graph) -> dict[str, Tensor]:
 class TensorFigure:
     """The picture of the tensor explorer: the values of a tensor as integers and as real values.
 
-    Left: how often each integer occurs. Right: the real values that they represent. Lesson 06.
+    Left: how often each integer occurs. Right: the real values that they represent. The bars at
+    the ends of the values are orange, and a dashed line marks the zero point and the real 0. Lesson
+    06.
     """
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(9.4, 3.4))
         self._axes = self.figure.subplots(1, 2)
-        self.figure.subplots_adjust(left=0.08, right=0.985, top=0.9, bottom=0.15, wspace=0.2)
-        for ax, title, label in zip(
-            self._axes,
-            ("As integers, in the file or in memory", "As the real values they stand for"),
-            ("integer q", "real value"),
-            strict=True,
-        ):
-            ax.set_title(title, loc="left", fontsize=10)
+        self.figure.subplots_adjust(left=0.08, right=0.985, top=0.88, bottom=0.15, wspace=0.2)
+        for ax, label in zip(self._axes, ("integer q", "real value"), strict=True):
             ax.set(xlabel=label, yscale="log", ylabel="how many")
-        colors = BLUE, GREEN
         self._bars = [
             ax.add_collection(LineCollection([], colors=color, linewidths=1.2))
-            for ax, color in zip(self._axes, colors, strict=True)
+            for ax, color in zip(self._axes, (BLUE, GREEN), strict=True)
         ]
-        self.moving = self._bars
+        self._ends = [
+            ax.add_collection(LineCollection([], colors=ORANGE, linewidths=3)) for ax in self._axes
+        ]
+        self._zeros = [ax.axvline(0, color=GREY, ls="--", lw=1) for ax in self._axes]
+        self.moving = [*self._zeros, *self._bars, *self._ends]
 
     def show(
-        self, q: NDArray[np.integer], real: NDArray[np.floating], ends: tuple[int, int]
+        self,
+        q: NDArray[np.integer],
+        real: NDArray[np.floating],
+        ends: tuple[int, int],
+        name: str,
+        zero_point: int,
     ) -> None:
         """Show a tensor of any shape; this changes the static part of the picture, too.
 
@@ -126,6 +139,8 @@ class TensorFigure:
             q: The integers.
             real: The real values that they represent, of the same shape.
             ends: The smallest and the largest integer of the tensor's type.
+            name: The tensor's name, for the titles.
+            zero_point: The integer that stands for real 0.
         """
         whole, counts = np.unique(q, return_counts=True)
         middles, heights = np.unique(real, return_counts=True)
@@ -133,11 +148,17 @@ class TensorFigure:
             heights, edges = np.histogram(real, 200)
             middles = (edges[:-1] + edges[1:]) / 2
         reach = np.histogram_bin_edges(real, 1)  # has some width even if all values are equal
-        for ax, bars, places, heights_, limits in (
-            (self._axes[0], self._bars[0], whole, counts, ends),
-            (self._axes[1], self._bars[1], middles, heights, reach),
+        for side, (places, heights_, limits, zero, title) in enumerate(
+            (
+                (whole, counts, ends, zero_point, f"{name}, as integers"),
+                (middles, heights, reach, 0.0, "as the real values they stand for"),
+            )
         ):
-            margin = 0.03 * (limits[1] - limits[0])
+            ax, margin = self._axes[side], 0.03 * (limits[1] - limits[0])
             ax.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(0.7, 2 * heights_.max()))
+            ax.set_title(title, loc="left", fontsize=10)
             pairs = zip(places.tolist(), heights_.tolist(), strict=True)
-            bars.set_segments([[(x, 0.7), (x, count)] for x, count in pairs if count])
+            segments = [[(x, 0.7), (x, count)] for x, count in pairs if count]
+            self._bars[side].set_segments(segments)
+            self._ends[side].set_segments([segments[0], segments[-1]])
+            self._zeros[side].set_xdata([zero, zero])

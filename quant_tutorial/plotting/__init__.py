@@ -67,6 +67,7 @@ from quant_tutorial.plotting.quantities import (
     describe_number,
     describe_percent,
 )
+from quant_tutorial.plotting.roads import describe_roads, plot_roads
 from quant_tutorial.plotting.savings import (
     describe_energy,
     describe_register,
@@ -122,6 +123,7 @@ __all__ = [
     "describe_range_error",
     "describe_register",
     "describe_rescue",
+    "describe_roads",
     "describe_shapes",
     "describe_sizes",
     "describe_soft_rounding",
@@ -155,6 +157,7 @@ __all__ = [
     "plot_range_error",
     "plot_register",
     "plot_rescue",
+    "plot_roads",
     "plot_shapes",
     "plot_sizes",
     "plot_soft_rounding",
