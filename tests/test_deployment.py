@@ -119,12 +119,10 @@ class TestLatency:
         assert (found.median, found.runs) == (0.25, 2)
 
     def test_of_the_real_interpreter(self, ladder: dict[str, bytes], x_test: np.ndarray) -> None:
-        # LiteRT computes 16x8 with reference kernels: 432 µs were measured, and 10 µs for int8.
         some = {mode: ladder[mode] for mode in ("int8", "int16x8")}
         found = deployment.latencies(some, x_test[:1], runs=40, warm_up=3, rounds=4)
-        assert found["int16x8"].median > 5 * found["int8"].median > 0
         for one in found.values():
-            assert one.lower_quartile <= one.median <= one.upper_quartile
+            assert 0 < one.lower_quartile <= one.median <= one.upper_quartile
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
@@ -582,7 +580,9 @@ class TestModelCard:
             assert figure in card
         rows = [line.split(" | ") for line in card.splitlines() if re.match(r"\| \d \| ", line)]
         assert [int(row[0].strip("| ")) for row in rows] == list(range(10))
-        assert [int(row[1]) for row in rows] == evaluation.confusion.sum(axis=1).tolist()
+        assert [int(row[1].replace(",", "")) for row in rows] == evaluation.confusion.sum(
+            axis=1
+        ).tolist()
         shares = 100 * np.diag(evaluation.confusion) / evaluation.confusion.sum(axis=1)
         assert [row[2] for row in rows] == [f"{share:.2f}%" for share in shares]
 
@@ -595,7 +595,7 @@ class TestModelCard:
         in_float = card_of(files["float32"])
         assert "| input | float32, shape (1, 28, 28, 1) |" in in_float
         assert "Pixels were divided by 255.\n" in in_float
-        assert "- not measured\n" in in_float
+        assert "\nLatency: not measured.\n" in in_float
         low = card_of(low_bits["weight_only_wi2_afp32"])
         assert f"{metrics.packed_bytes(WEIGHT_COUNT, 2):,} bytes, int2 |" in low
         assert "| LiteRT for Microcontrollers | no: op 0 (DEQUANTIZE, conv1) has 2-bit" in low

@@ -132,7 +132,8 @@ def model_card(
         )
     right, images = int(np.trace(confusion)), int(confusion.sum())
     accuracy, interval = _card_accuracy(right, images)
-    timed = [f"- {figures}" for figures in map(str, latencies)] or ["- not measured"]
+    timed = [_LATENCY.format(machine=platform.machine(), cores=os.cpu_count()), ""]
+    timed += [f"- {figures}" for figures in map(str, latencies)]
     return _CARD.format(
         metadata=_card_metadata(name, right / images, facts),
         name=name,
@@ -149,12 +150,14 @@ def model_card(
         per_class=_card_table(
             (facts.class_name, "images", "accuracy", "95% interval"), _card_classes(confusion)
         ),
-        machine=platform.machine(),
-        cores=os.cpu_count(),
-        timed="\n".join(timed),
+        timed="\n".join(timed) if latencies else "Latency: not measured.",
     )
 
 
+_LATENCY = (
+    "Latency of one image, LiteRT's `invoke` alone, on the computer that made this card "
+    "({machine}, {cores} cores). If it is not the device, measure there."
+)
 _QUANTIZED_INPUT = " Then they were quantized with the scale and the zero point of the input."
 _QUANTIZED_OUTPUT = " Dequantize the outputs with theirs."
 # A line for each paragraph: Markdown wraps them.
@@ -198,9 +201,6 @@ Accuracy: **{accuracy}** ({interval}), {right:,} of {images:,} images.
 
 {per_class}
 
-Latency of one image, LiteRT's `invoke` alone, on the computer that made this card ({machine}, \
-{cores} cores). It is not the device: measure there.
-
 {timed}
 
 ## Ethical considerations
@@ -239,7 +239,7 @@ def _card_facts(model_bytes: bytes) -> list[tuple[str, str]]:
 def _card_classes(confusion: NDArray[np.integer]) -> list[tuple[object, ...]]:
     """List the accuracy of each class that occurs."""
     return [
-        (number, int(row.sum()), *_card_accuracy(int(row[number]), int(row.sum())))
+        (number, f"{int(row.sum()):,}", *_card_accuracy(int(row[number]), int(row.sum())))
         for number, row in enumerate(confusion)
         if row.sum()
     ]

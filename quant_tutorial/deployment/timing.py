@@ -129,7 +129,7 @@ class Machine(NamedTuple):
 def recorded_latencies(path: str | Path = RECORDED) -> tuple[Machine, ...]:
     """Load the latencies that ship with the course, measured on other machines (lesson 09).
 
-    The cell `latency-all` of lesson 09 measures them with `latencies`.
+    They were measured with `latencies` and one thread, on files of lesson 09.
 
     Raises:
         FileNotFoundError: when the file is missing.
