@@ -109,4 +109,4 @@ def test_choice() -> None:
     sentence = plotting.describe_choice()
     assert sentence.startswith("Which program runs the file? LiteRT for Microcontrollers: full-int")
     assert "LiteRT on a GPU: float16." in sentence
-    assert sentence.endswith("download or disk: weight-only, 4 or 2 bits.")
+    assert sentence.endswith("Download or disk: weight-only, 4 or 2 bits.")

@@ -100,10 +100,15 @@ def describe_choice() -> str:
     """Return what `plot_choice` draws (lesson 09)."""
     parts = []
     for question, answers in _QUESTIONS:
-        found = [f"{_line(answer)}: {_line(choice)}" for answer, choice in answers]
+        found = [f"{_sentence(answer)}: {_line(choice)}" for answer, choice in answers]
         parts.append(f"{_line(question)} {'. '.join(found)}.")
     return " ".join(parts)
 
 
 def _line(text: str) -> str:
     return text.replace("\n", " ")
+
+
+def _sentence(text: str) -> str:
+    line = _line(text)
+    return line[0].upper() + line[1:]
