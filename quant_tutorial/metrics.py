@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -145,7 +146,7 @@ def sign_test(heads: int, tosses: int) -> float:
     This is the probability that chance alone leads to a result at least as lopsided; it is exact
     and two-sided. To compare two models on the same images, let `tosses` be the number of images
     that only one of them gets right, and `heads` the number of those that the first gets right. If
-    the p-value is small, the models differ by more than luck.
+    the p-value is small, the models differ by more than luck. Used so, it is McNemar's exact test.
 
     Raises:
         ValueError: when `heads` is not from 0 to `tosses`.
@@ -155,6 +156,27 @@ def sign_test(heads: int, tosses: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(int(heads), int(tosses)).pvalue) if tosses else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for being several, by Holm's method (lesson 09).
+
+    The smallest p-value is multiplied by the number of tests, the next one by one less, and so on;
+    no result is smaller than one before it, or larger than 1. Comparing the results with 0.05 keeps
+    the probability of at least one false alarm among all tests below 5% (S. Holm, "A Simple
+    Sequentially Rejective Multiple Test Procedure", 1979). They are in the order of the arguments.
+
+    Raises:
+        ValueError: when a p-value is not from 0 to 1.
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        p = float(p_values[index])
+        if not 0 <= p <= 1:
+            raise ValueError(f"p_values must be from 0 to 1, got {p}.")
+        largest = max(largest, min(1.0, p * (len(p_values) - place)))
+        corrected[index] = largest
+    return corrected
 
 
 def _pair(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

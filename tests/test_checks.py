@@ -1,9 +1,6 @@
 """The exercises' checks: right, wrong, open and impossible answers."""
 
-import shutil
-from pathlib import Path
-
-from quant_tutorial import checks, tflite
+from quant_tutorial import checks
 
 import keras
 import numpy as np
@@ -70,85 +67,6 @@ def test_own_two_bit_model(
 def test_an_unknown_exercise() -> None:
     with pytest.raises(ValueError, match=r"exercise must be one of 01\.1, .*, got '99'"):
         checks.check("99", 1)
-
-
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (12, "right."),
-        (12.0, "right."),
-        (12.5, "not yet"),
-        (59, "one disturbed run"),
-        (13, "leave out the warm-up"),
-        (11, "not"),
-    ],
-)
-def test_reported_latency(capsys: pytest.CaptureFixture[str], answer: float, hint: str) -> None:
-    assert hint in said(capsys, "09.1", answer)
-
-
-def test_own_micro_file(
-    capsys: pytest.CaptureFixture[str],
-    files: dict[str, bytes],
-    ladder: dict[str, bytes],
-    baseline: object,
-    calibration: np.ndarray,
-) -> None:
-    from quant_tutorial import tflite
-
-    assert "right." in said(capsys, "09.2", files["int8, uint8 input"])
-    assert "input is int8; it must be uint8" in said(capsys, "09.2", files["int8, int8 input"])
-    assert "input is float32; it must be uint8" in said(capsys, "09.2", files["float32"])
-    assert "TFLM does not run it: op 2 (CONV_2D" in said(capsys, "09.2", ladder["dynamic"])
-    assert "not PosixPath" in said(capsys, "09.2", Path("file"))
-    poor = tflite.convert(baseline, "int8", calibration=0.3 * calibration, io="uint8")
-    assert "which images calibrate it?" in said(capsys, "09.2", poor)
-
-
-def header(content: bytes, name: str, **changed: str) -> str:
-    parts = {
-        "include": "#include <stdalign.h>",
-        "align": "alignas(16)",
-        "values": ", ".join(map(hex, content)),
-        "length": f"const unsigned int {name}_len = {len(content)};",
-    } | changed
-    array = f"{parts['align']} const unsigned char {name}[] = {{{parts['values']}}};"
-    return "\n".join([parts["include"], array, parts["length"], ""])
-
-
-@pytest.mark.parametrize(
-    ("changed", "hint"),
-    [
-        ({}, "right."),
-        ({"align": "__attribute__((aligned(16)))", "include": ""}, "right."),
-        ({"align": "_Alignas(16)", "include": ""}, "right."),
-        ({"align": ""}, "must be aligned to 16 bytes"),
-        ({"align": "", "include": "/* alignas(16) */ // align(16)"}, "must be aligned to 16 bytes"),
-        ({"align": "alignas(1)"}, "must be aligned to 16 bytes"),
-        ({"values": "0, 1"}, "does not hold the 2 bytes"),
-        ({"values": "0, 256"}, "'256', which is not a byte"),
-        ({"length": ""}, "two_bytes_len is not defined"),
-    ],
-)
-def test_own_header(capsys: pytest.CaptureFixture[str], changed: dict[str, str], hint: str) -> None:
-    assert hint in said(capsys, "09.3", lambda content, name: header(content, name, **changed))
-
-
-def test_own_header_must_compile(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from quant_tutorial import deployment
-
-    def without_include(content: bytes, name: str) -> str:
-        return header(content, name, include="")
-
-    if shutil.which("cc"):
-        assert "the compiler refuses the header" in said(capsys, "09.3", without_include)
-    assert "must be a text, got bytes" in said(capsys, "09.3", lambda content, name: content)
-    monkeypatch.setattr(deployment, "compile_and_read_back", lambda path: None)
-    assert "right." in said(capsys, "09.3", without_include)  # nobody here to refuse it
-    monkeypatch.setattr(deployment, "compile_and_read_back", lambda path: b"other")
-    assert "holds other bytes" in said(capsys, "09.3", header)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Latency, sizes, the C array against real compilers, TFLM against itself, the model card."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import itertools
@@ -11,9 +12,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import deployment, flatbuffer, metrics, mnist, tflite
+from quant_tutorial import deployment, flatbuffer, metrics, mnist, simulate, tflite
 from quant_tutorial.affine import quantize
 from quant_tutorial.deployment import Latency
+from quant_tutorial.scheme import LayerScheme, QuantScheme, TensorScheme
+from quant_tutorial.simulate import Simulator
 
 import flatbuffers
 import keras
@@ -116,12 +119,10 @@ class TestLatency:
         assert (found.median, found.runs) == (0.25, 2)
 
     def test_of_the_real_interpreter(self, ladder: dict[str, bytes], x_test: np.ndarray) -> None:
-        # LiteRT computes 16x8 with reference kernels: 432 µs were measured, and 10 µs for int8.
         some = {mode: ladder[mode] for mode in ("int8", "int16x8")}
         found = deployment.latencies(some, x_test[:1], runs=40, warm_up=3, rounds=4)
-        assert found["int16x8"].median > 5 * found["int8"].median > 0
         for one in found.values():
-            assert one.lower_quartile <= one.median <= one.upper_quartile
+            assert 0 < one.lower_quartile <= one.median <= one.upper_quartile
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
@@ -376,6 +377,7 @@ def for_micro(
     ladder: dict[str, bytes],
     files: dict[str, bytes],
     low_bits: dict[str, bytes],
+    packed: dict[str, bytes],
     calibration: np.ndarray,
 ) -> dict[str, bytes]:
     """Files of all kinds, of the baseline and of a network with other ops, branches and shapes."""
@@ -391,10 +393,23 @@ def for_micro(
     others = {mode: tflite.convert(model, mode) for mode in ("float32", "dynamic")}
     others["int8"] = tflite.convert(model, "int8", calibration=calibration[:50])
     renamed = {f"branched, {mode}": content for mode, content in others.items()}
-    return {**ladder, **files, **low_bits, **renamed}
+    return {**ladder, **files, **low_bits, **renamed, **packed}
 
 
-TAKEN = ("float32", "int8_fallback", "int8", "int16x8")
+@pytest.fixture(scope="module")
+def packed(simulator: Simulator) -> dict[str, bytes]:
+    """Full-integer files with int4 weights; the dense layer has one scale, or one per output."""
+    four, activations = TensorScheme(4, True, "channel-wise", "mse"), TensorScheme(8)
+    shared = LayerScheme(TensorScheme(4, True, "layer-wise", "mse"), activations)
+    schemes = {"W4A8": QuantScheme(four, activations, overrides={"logits": shared})}
+    schemes["W4A8, a scale per output"] = QuantScheme(four, activations)
+    return {
+        name: simulate.int8_file(simulator.model, simulator.params(scheme), packed=True)
+        for name, scheme in schemes.items()
+    }
+
+
+TAKEN = ("float32", "int8_fallback", "int8", "int16x8", "W4A8")
 
 
 class TestMicro:
@@ -408,6 +423,7 @@ class TestMicro:
             "dynamic_wi4_afp32": "multiplies float32 by int4 weights",
             "dynamic_wi2_afp32": "has 2-bit values",
             "weight_only_wi8_afp32": "has a scale for each channel",
+            "W4A8, a scale per output": "has int4 weights with a scale for each channel",
             "branched, dynamic": "(FULLY_CONNECTED, hidden) multiplies float32 by int8 weights",
         }.items():
             assert message in reasons[name]
@@ -435,6 +451,24 @@ class TestMicro:
         assert deployment.arena_bytes(for_micro["int8"]) == values
         assert deployment.arena_bytes(for_micro["int16x8"]) == 2 * values
         assert deployment.arena_bytes(for_micro["float32"]) == 4 * values
+        # The dense layer takes 800 values and unpacks 8,000 weights, to int8 or to floats.
+        assert deployment.arena_bytes(for_micro["W4A8"]) == 800 + 8000 + 16
+        narrow = for_micro["weight_only_wi4_afp32"]
+        assert deployment.arena_bytes(narrow) == 4 * (800 + 8000) + 48
+
+    def test_the_memory_by_hand(self, for_micro: dict[str, bytes]) -> None:
+        values = 28 * 28 * 8 + 14 * 14 * 8
+        expected = {
+            "float32": (4 * values, 0),
+            "int8": (values, 0),
+            "W4A8": (values, 0),
+            "weight_only_wi8_afp32": (4 * values, 4 * WEIGHT_COUNT),
+            "weight_only_wi2_afp32": (4 * values, 4 * WEIGHT_COUNT),
+            "float16": (4 * values, 4 * (WEIGHT_COUNT + 8 + 16 + 32 + 10)),
+        }
+        for name, (activations, unpacked) in expected.items():
+            content = for_micro[name]
+            assert deployment.memory(content) == (len(content), activations, unpacked), name
 
     def test_the_real_interpreter_agrees(
         self,
@@ -485,6 +519,7 @@ class TestMicro:
 
 
 MADE = "The course's float model, quantized after training."
+ABOUT: dict[str, Any] = {"name": "x", "made": "y", "facts": deployment.DIGIT_FACTS}
 
 
 @pytest.fixture(scope="module")
@@ -496,7 +531,12 @@ def evaluation(files: dict[str, bytes], data: mnist.Mnist, x_test: np.ndarray) -
 def card(files: dict[str, bytes], evaluation: tflite.Evaluation) -> str:
     timed = [Latency(9.9e-6, 9.8e-6, 10e-6, runs=500, threads=n) for n in (1, 2)]
     return deployment.model_card(
-        files["int8, int8 input"], evaluation, timed, name='Digits: "int8"', made=MADE
+        files["int8, int8 input"],
+        evaluation,
+        timed,
+        name='Digits: "int8"',
+        made=MADE,
+        facts=deployment.DIGIT_FACTS,
     )
 
 
@@ -529,30 +569,33 @@ class TestModelCard:
             f"| weights | {WEIGHT_COUNT:,} bytes, int8 |",
             f"scale {source['quantization'][0]:.9g}, zero point {source['quantization'][1]}: "
             "from 0 to 1 |",
-            f"**{100 * right / 500:.2f} %** ({low:.2f} to {high:.2f} %), {right} of 500 images",
+            f"**{100 * right / 500:.2f}%** ({low:.2f}% to {high:.2f}%), {right} of 500 images",
             "500 images with their labels, of the 10,000 of MNIST's test set",
             "- 9.9 µs (quartiles 9.8 to 10 µs, 500 runs, 1 thread)",
             "- 9.9 µs (quartiles 9.8 to 10 µs, 500 runs, 2 threads)",
             "| LiteRT for Microcontrollers | takes it |",
-            "then quantized with the input's scale",
+            "Then they were quantized with the scale and the zero point of the input.",
+            "Dequantize the outputs with theirs.",
         ):
             assert figure in card
         rows = [line.split(" | ") for line in card.splitlines() if re.match(r"\| \d \| ", line)]
         assert [int(row[0].strip("| ")) for row in rows] == list(range(10))
-        assert [int(row[1]) for row in rows] == evaluation.confusion.sum(axis=1).tolist()
+        assert [int(row[1].replace(",", "")) for row in rows] == evaluation.confusion.sum(
+            axis=1
+        ).tolist()
         shares = 100 * np.diag(evaluation.confusion) / evaluation.confusion.sum(axis=1)
-        assert [row[2] for row in rows] == [f"{share:.2f} %" for share in shares]
+        assert [row[2] for row in rows] == [f"{share:.2f}%" for share in shares]
 
     def test_of_another_file(
         self, files: dict[str, bytes], low_bits: dict[str, bytes], evaluation: tflite.Evaluation
     ) -> None:
         def card_of(content: bytes) -> str:
-            return deployment.model_card(content, evaluation, [], name="x", made="y")
+            return deployment.model_card(content, evaluation, [], **ABOUT)
 
         in_float = card_of(files["float32"])
         assert "| input | float32, shape (1, 28, 28, 1) |" in in_float
         assert "Pixels were divided by 255.\n" in in_float
-        assert "- not measured\n" in in_float
+        assert "\nLatency: not measured.\n" in in_float
         low = card_of(low_bits["weight_only_wi2_afp32"])
         assert f"{metrics.packed_bytes(WEIGHT_COUNT, 2):,} bytes, int2 |" in low
         assert "| LiteRT for Microcontrollers | no: op 0 (DEQUANTIZE, conv1) has 2-bit" in low
@@ -587,13 +630,60 @@ class TestModelCard:
         message: str,
     ) -> None:
         with pytest.raises(ValueError, match=message):
-            deployment.model_card(
-                files["float32"], evaluation, [], **{"name": "x", "made": "y", **options}
-            )
+            deployment.model_card(files["float32"], evaluation, [], **{**ABOUT, **options})
 
     def test_evaluation_of_another_model(
         self, files: dict[str, bytes], evaluation: tflite.Evaluation
     ) -> None:
         other = evaluation._replace(confusion=np.eye(3, dtype=int))
         with pytest.raises(ValueError, match="has 3 classes, the file's output 10"):
-            deployment.model_card(files["float32"], other, [], name="x", made="y")
+            deployment.model_card(files["float32"], other, [], **ABOUT)
+
+    def test_of_another_model(self) -> None:
+        """Nothing of the course's own model is said about one that takes something else."""
+        keras.utils.set_random_seed(3)
+        inputs = keras.Input((16,))
+        model = keras.Model(inputs, keras.layers.Dense(3, name="answer")(inputs))
+        random = np.random.default_rng(3)
+        values = random.normal(size=(60, 16)).astype(np.float32)
+        content = tflite.convert(model, "float32")
+        found = tflite.evaluate(content, values, random.integers(0, 3, 60))
+        facts = deployment.CardFacts(
+            intended_use="Sorting parcels.",
+            factors="The light in the hall.",
+            evaluation_data="from the last week of May.",
+            training_data="Our own pictures.",
+            ethical_considerations="None of the pictures shows a person.",
+            recommendations="Clean the camera.",
+            licence="MIT",
+            class_name="size",
+        )
+        text = deployment.model_card(content, found, [], name="Parcels", made="By us.", facts=facts)
+        for word in ("digit", "MNIST", "mnist", "28×28", "255", "Census", "logits", "Apache"):
+            assert word not in text, word
+        for words in (
+            "60 images with their labels, from the last week of May.\n",
+            "largest output is at the right size, with",
+            "| size | images |",
+            "Licence of the weights: MIT.",
+            "if it names any. Clean the camera.",
+        ):
+            assert words in text
+        metadata = yaml.safe_load(text.split("---\n")[1])
+        assert metadata == {
+            "license": "mit",
+            "tags": ["tflite", "litert", "quantization"],
+            "metrics": ["accuracy"],
+        }
+
+    @pytest.mark.parametrize("field", dataclasses.fields(deployment.CardFacts))
+    def test_no_fact_may_be_missing(self, field: dataclasses.Field) -> None:
+        for value in (" ", 3):
+            with pytest.raises(ValueError, match=f"{field.name} must be a text"):
+                dataclasses.replace(deployment.DIGIT_FACTS, **{field.name: value})
+
+    def test_facts_have_no_default(
+        self, files: dict[str, bytes], evaluation: tflite.Evaluation
+    ) -> None:
+        with pytest.raises(TypeError, match="facts"):
+            deployment.model_card(files["float32"], evaluation, [], name="x", made="y")

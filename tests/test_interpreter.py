@@ -73,3 +73,20 @@ def test_bad_arguments(content: bytes, images: np.ndarray) -> None:
         tflite.run(content, images[:0])
     with pytest.raises(ValueError, match=r"not a \.tflite model"):
         tflite.run(b"nothing", images)
+
+
+def test_what_xnnpack_takes(ladder: dict[str, bytes], baseline: object) -> None:
+    exported = tflite.export_litert(baseline)
+    weight_only = {
+        bits: tflite.apply_recipe(exported, f"weight_only_wi{bits}_afp32") for bits in (8, 4)
+    }
+    for content in (ladder["float32"], ladder["int8"], ladder["float16"], weight_only[8]):
+        assert all(tflite.delegated_ops(content))
+    assert not any(tflite.delegated_ops(ladder["int16x8"]))
+    found = zip(
+        tflite.inspect(weight_only[4]).ops, tflite.delegated_ops(weight_only[4]), strict=True
+    )
+    taken = {op.type for op, given in found if given}
+    assert taken == {"MAX_POOL_2D", "RESHAPE"}
+    with pytest.raises(ValueError, match=r"not a \.tflite model"):
+        tflite.delegated_ops(b"something else")

@@ -95,3 +95,13 @@ def test_sign_test_against_scipy(tosses: int) -> None:
         assert metrics.sign_test(np.int64(heads), np.int64(tosses)) == pytest.approx(right)
     with pytest.raises(ValueError, match="heads must be from 0 to tosses"):
         metrics.sign_test(tosses + 1, tosses)
+
+
+def test_holm() -> None:
+    # Worked out by hand: times 4, 3, 2 and 1, and never below the one before.
+    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert metrics.holm([0.9, 0.6, np.float64(0.0)]) == pytest.approx([1, 1, 0])
+    assert metrics.holm([0.02]) == pytest.approx([0.02])
+    assert metrics.holm([]) == []
+    with pytest.raises(ValueError, match=r"p_values must be from 0 to 1, got 1\.5"):
+        metrics.holm([0.1, 1.5])

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 NUMBERS = [0.31, 0.78, 0.55], [0.42, -0.65, 0.90]
 WIDTHS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 ENERGY = {"arithmetic": (1.865, 0.122), "instructions": (28.38, 28.38)}
+MEMORY = {"float32": (58_908, 31_360, 0), "2-bit weights": (8_312, 31_360, 55_328)}
 CHAIN = (
     [*("image", "conv1", "relu1", "pool1", "conv2", "relu2", "flatten", "logits")],
     ["image", "relu1", "relu2", "logits"],
@@ -31,6 +32,8 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 2.4), plotting.plot_integer_layer),
     ((9, 2.4), plotting.plot_zero_points),
     ((9, 3), plotting.plot_roads),
+    ((9, 3), lambda ax: plotting.plot_memory(ax, MEMORY)),
+    ((10, 4), plotting.plot_choice),
 ]
 
 
@@ -131,3 +134,23 @@ def test_roads() -> None:
     assert "which quantizes while it converts (deprecated)" in first
     assert "a float .tflite; LiteRT Quantizer; a quantized .tflite." in second
     assert last.endswith("with Interpreter or CompiledModel.")
+
+
+def test_memory() -> None:
+    assert plotting.describe_memory(MEMORY) == (
+        "float32: file 58,908 bytes; RAM 31,360 for activations and 0 for unpacked weights. "
+        "2-bit weights: file 8,312 bytes; RAM 31,360 for activations and 55,328 for unpacked "
+        "weights."
+    )
+    ax = Figure().subplots()
+    plotting.plot_memory(ax, MEMORY)
+    widths = [bar.get_width() for bar in ax.patches[:6]]
+    assert widths == pytest.approx([-58.908, 31.36, 0, -8.312, 31.36, 55.328])
+    assert [text.get_text() for text in ax.texts] == ["58.9", "31.4", "8.3", "86.7"]
+
+
+def test_choice() -> None:
+    sentence = plotting.describe_choice()
+    assert sentence.startswith("Which program runs the file? LiteRT for Microcontrollers: full-int")
+    assert "LiteRT on a GPU: float16." in sentence
+    assert sentence.endswith("Download or disk: weight-only, 4 or 2 bits.")

@@ -174,6 +174,28 @@ class TestFullInteger:
         steps = tflite.run(packed, images).astype(int) - tflite.run(plain, images, "reference")
         assert np.abs(steps).max() <= 2
 
+    def test_a_packed_dense_layer_with_one_scale(
+        self, simulator: Simulator, x_test: np.ndarray
+    ) -> None:
+        shared = LayerScheme(TensorScheme(4, True, "layer-wise", "mse"), TensorScheme(8))
+        chosen = QuantScheme(scheme(4).weights, TensorScheme(8), overrides={"logits": shared})
+        found = simulator.model, simulator.params(chosen)
+        plain, packed = (simulate.int8_file(*found, packed=packed) for packed in (False, True))
+        check_weights(packed, *found)
+        dense = flatbuffer.graph(packed).ops[-1]
+        assert [len(t.scales) for t in dense.inputs if t.kind in ("weights", "bias")] == [1, 1]
+        images = quantize(x_test[:200], tflite.input_output(plain)[0].params)
+        for kernels in ("reference", "optimized"):
+            right = tflite.run(plain, images, kernels)
+            np.testing.assert_array_equal(tflite.run(packed, images, kernels), right)
+
+    def test_only_equal_scales_become_one(self, made: Mapping) -> None:
+        content = made[4][1]
+        dense = flatbuffer.graph(content).ops[-1]
+        weights = next(t.index for t in dense.inputs if t.kind == "weights")
+        with pytest.raises(ValueError, match="indices must name tensors with equal scales"):
+            flatbuffer.with_one_scale(content, [weights])
+
     def test_what_litert_has_no_kernels_for(self, simulator: Simulator) -> None:
         def refused(params: ModelParams, message: str) -> None:
             with pytest.raises(ValueError, match=message):

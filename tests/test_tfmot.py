@@ -301,6 +301,19 @@ def _trained_integers(model: Any, name: str, bits: int) -> np.ndarray:
     return np.moveaxis(q, -1, 0)
 
 
+def test_the_package_annotates_as_the_lesson_does(
+    baseline: keras.Model, keras2: Any, x_test: np.ndarray
+) -> None:
+    mine, lesson = bridge.quantize_low_bit(baseline, 3), low_bit(keras2, 3)
+    assert [type(layer) for layer in mine.layers] == [type(layer) for layer in lesson.layers]
+    for one, other in zip(mine.get_weights(), lesson.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    logits = [np.asarray(model(x_test[:20])) for model in (mine, lesson)]
+    np.testing.assert_array_equal(*logits)
+    with pytest.raises(ValueError, match="2 to 8"):
+        bridge.quantize_low_bit(baseline, 9)
+
+
 def test_training_leaves_the_float_model_alone(
     aware: Any, four_bit: Any, keras2: Any, baseline: keras.Model, calibration: np.ndarray
 ) -> None:

@@ -8,8 +8,9 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
-from quant_tutorial import metrics, mnist, tflite
+from quant_tutorial import metrics, tflite
 from quant_tutorial.deployment.microcontroller import arena_bytes, micro_refusal
 from quant_tutorial.deployment.size import sizes
 from quant_tutorial.deployment.timing import Latency
@@ -19,6 +20,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a model card says that neither the file nor a measurement can tell (lesson 09).
+
+    Whole sentences, except where another form is named.
+
+    Attributes:
+        intended_use: What the model is for, and what it is not for.
+        factors: What its accuracy may depend on, measured or not.
+        evaluation_data: The end of a sentence that begins "500 images with their labels, …": which
+            images, and how they were prepared.
+        training_data: The data that the model was trained on, with their source and licence.
+        ethical_considerations: Whom errors may hit, and what was not examined.
+        recommendations: What to keep in mind when using the model.
+        licence: The licence of the weights, as an SPDX identifier such as "Apache-2.0".
+        class_name: What one class is, in one word, such as "digit".
+        hub_dataset: The id of the evaluation data on the Hugging Face Hub, such as "ylecun/mnist",
+            or None if they are not there.
+
+    Raises:
+        ValueError: when a text is empty; the message names it.
+    """
+
+    intended_use: str
+    factors: str
+    evaluation_data: str
+    training_data: str
+    ethical_considerations: str
+    recommendations: str
+    licence: str
+    class_name: str = "class"
+    hub_dataset: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that nothing is empty."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "hub_dataset" and value is None:
+                continue
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"{field.name} must be a text that is not empty, got {value!r}.")
+
+
+# The facts about the course's own model.
+DIGIT_FACTS = CardFacts(
+    intended_use="Teaching, and comparing methods of quantization. The model classifies one "
+    "handwritten digit, white on black, in a picture of 28×28 pixels like those of MNIST. It is "
+    "not for cheques, forms, addresses or anything else that matters to somebody. Nor is it for "
+    "pictures of other sizes, with several digits, or with none: it returns a digit for any "
+    "picture.",
+    factors="The digit (below). Not measured, and likely to matter: who wrote it and in which "
+    "country, the pen, the scanner or camera, and how the digit was cut out, scaled and centred.",
+    evaluation_data="of the 10,000 of MNIST's test set; nobody wrote both training and test "
+    "digits. Pixels were divided by 255.",
+    training_data="MNIST's training set, 60,000 images by Yann LeCun and Corinna Cortes "
+    "(CC BY-SA 3.0), made from NIST's Special Databases 1 and 3.",
+    ethical_considerations="The digits were written by American high-school students and "
+    "employees of the Census Bureau. People who learned to write elsewhere, and put a serif on "
+    "their 1 or a bar through their 7, may meet more errors than the figures above suggest; "
+    "nothing here measures that.",
+    recommendations="The outputs are logits, not probabilities, and no measure of certainty. "
+    "Measure accuracy and latency again on the device, with pictures from its own camera.",
+    licence="Apache-2.0",
+    class_name="digit",
+    hub_dataset="ylecun/mnist",
+)
+
+
 def model_card(
     model_bytes: bytes,
     evaluation: tflite.Evaluation,
@@ -26,21 +95,24 @@ def model_card(
     *,
     name: str,
     made: str,
+    facts: CardFacts,
 ) -> str:
-    """Return the model card of one of the course's files, as Markdown (lesson 09).
+    """Return the model card of a classifier's `.tflite` file, as Markdown (lesson 09).
 
     It has the sections of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), and at
     its head the metadata that the Hugging Face Hub reads. Every figure comes from the file or from
-    the measurements that are passed.
+    the measurements that are passed, and everything else from `name`, `made` and `facts`.
 
     Args:
-        model_bytes: The content of the `.tflite` file, which takes MNIST images.
-        evaluation: The result of `tflite.evaluate` for this file on test images.
+        model_bytes: The content of the `.tflite` file.
+        evaluation: The result of `tflite.evaluate` for this file on images that were not used for
+            training.
         latencies: The results of `latency` for this file, one for each number of threads; may be
             empty.
         name: The name of the model, in one line.
         made: How the file was made, in whole sentences: model, method, bit widths, calibration or
             training.
+        facts: What the card says about the model's use and data.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model with one input and one output, the name
@@ -59,31 +131,35 @@ def model_card(
             "the evaluation of another file."
         )
     right, images = int(np.trace(confusion)), int(confusion.sum())
-    data = mnist.load()
     accuracy, interval = _card_accuracy(right, images)
-    timed = [f"- {figures}" for figures in map(str, latencies)] or ["- not measured"]
+    timed = [_LATENCY.format(machine=platform.machine(), cores=os.cpu_count()), ""]
+    timed += [f"- {figures}" for figures in map(str, latencies)]
     return _CARD.format(
-        metadata=_card_metadata(name, right / images),
+        metadata=_card_metadata(name, right / images, facts),
         name=name,
         made=made.strip(),
-        facts=_card_table(("what", "value"), _card_facts(model_bytes)),
+        file_facts=_card_table(("what", "value"), _card_facts(model_bytes)),
         versions=_card_versions(),
+        facts=facts,
         images=images,
-        all_images=len(data.x_test),
-        training_images=len(data.x_train),
-        quantized=", then quantized with the input's scale and zero point" if source.params else "",
+        quantized=_QUANTIZED_INPUT if source.params else "",
+        dequantized=_QUANTIZED_OUTPUT if target.params else "",
         accuracy=accuracy,
         interval=interval,
         right=right,
         per_class=_card_table(
-            ("digit", "images", "accuracy", "95 % interval"), _card_classes(confusion)
+            (facts.class_name, "images", "accuracy", "95% interval"), _card_classes(confusion)
         ),
-        machine=platform.machine(),
-        cores=os.cpu_count(),
-        timed="\n".join(timed),
+        timed="\n".join(timed) if latencies else "Latency: not measured.",
     )
 
 
+_LATENCY = (
+    "Latency of one image, LiteRT's `invoke` alone, on the computer that made this card "
+    "({machine}, {cores} cores). If it is not the device, measure there."
+)
+_QUANTIZED_INPUT = " Then they were quantized with the scale and the zero point of the input."
+_QUANTIZED_OUTPUT = " Dequantize the outputs with theirs."
 # A line for each paragraph: Markdown wraps them.
 _CARD = """\
 {metadata}
@@ -94,36 +170,30 @@ _CARD = """\
 
 {made}
 
-{facts}
+{file_facts}
 
-Versions: {versions}. Licence of the weights and of the code: Apache-2.0.
+Versions: {versions}. Licence of the weights: {facts.licence}.
 
 ## Intended use
 
-Teaching, and comparing ways of quantization: it reads one handwritten digit, white on black, in \
-a picture of 28×28 pixels like those of MNIST. It is not for reading cheques, forms, addresses or \
-anything else that matters to somebody, nor for pictures of other sizes, with several digits, or \
-with none: it answers with a digit whatever it sees.
+{facts.intended_use}
 
 ## Factors
 
-The digit (below). Not measured, and likely to matter: who wrote it and in which country, the pen, \
-the scanner or camera, and how the digit was cut out, scaled and centred.
+{facts.factors}
 
 ## Metrics
 
-Accuracy: the share of the images whose largest output is at the right digit, with Wilson's 95 % \
-interval, which says how far another sample of such images could differ.
+Accuracy: the share of the images whose largest output is at the right {facts.class_name}, with \
+Wilson's 95% interval, which says how far another sample of such images could differ.
 
 ## Evaluation data
 
-{images:,} images with their labels, of the {all_images:,} of MNIST's test set; nobody wrote both \
-training and test digits. Pixels were divided by 255{quantized}.
+{images:,} images with their labels, {facts.evaluation_data}{quantized}
 
 ## Training data
 
-MNIST's training set, {training_images:,} images by Yann LeCun and Corinna Cortes (CC BY-SA 3.0), \
-made from NIST's Special Databases 1 and 3.
+{facts.training_data}
 
 ## Quantitative analyses
 
@@ -131,22 +201,16 @@ Accuracy: **{accuracy}** ({interval}), {right:,} of {images:,} images.
 
 {per_class}
 
-Latency of one image, LiteRT's `invoke` alone, on the computer that made this card ({machine}, \
-{cores} cores), which is not the device: measure there.
-
 {timed}
 
 ## Ethical considerations
 
-The digits were written by American high-school students and employees of the Census Bureau. \
-People who learned to write elsewhere, and put a serif on their 1 or a bar through their 7, may \
-meet more errors than the figures above say; nothing here measures that.
+{facts.ethical_considerations}
 
 ## Caveats and recommendations
 
-Quantize inputs with the scale and zero point above, rounded and clipped, and dequantize outputs. \
-The outputs are logits, not probabilities, and no measure of certainty. Measure accuracy and \
-latency again on the device, with pictures from its own camera.
+Give the file inputs of the type in the table above, with their scale and zero point if it names \
+any.{dequantized} {facts.recommendations}
 """
 
 
@@ -163,7 +227,7 @@ def _card_facts(model_bytes: bytes) -> list[tuple[str, str]]:
         ("file", f"{size.file:,} bytes, SHA-256 `{hashlib.sha256(model_bytes).hexdigest()}`"),
         ("weights", f"{size.weights:,} bytes, {' and '.join(sorted(weights)) or 'none'}"),
         ("biases; scales and zero points", f"{size.biases:,}; {size.scales:,} bytes"),
-        ("activations", f"at least {arena_bytes(model_bytes):,} bytes of memory at a time"),
+        ("arena", f"at least {arena_bytes(model_bytes):,} bytes of memory at a time"),
         ("ops", ", ".join(f"`{op}`" for op in found.op_types)),
         ("integer only", f"{'yes' if found.integer_only else 'no'}: {found.reason}"),
         ("input", _card_tensor(source)),
@@ -173,10 +237,10 @@ def _card_facts(model_bytes: bytes) -> list[tuple[str, str]]:
 
 
 def _card_classes(confusion: NDArray[np.integer]) -> list[tuple[object, ...]]:
-    """List the accuracy of each digit that occurs."""
+    """List the accuracy of each class that occurs."""
     return [
-        (digit, int(row.sum()), *_card_accuracy(int(row[digit]), int(row.sum())))
-        for digit, row in enumerate(confusion)
+        (number, f"{int(row.sum()):,}", *_card_accuracy(int(row[number]), int(row.sum())))
+        for number, row in enumerate(confusion)
         if row.sum()
     ]
 
@@ -194,7 +258,7 @@ def _card_tensor(tensor: Tensor) -> str:
 
 def _card_accuracy(right: int, images: int) -> tuple[str, str]:
     low, high = metrics.accuracy_interval(right, images)
-    return f"{100 * right / images:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %"
+    return f"{100 * right / images:.2f}%", f"{100 * low:.2f}% to {100 * high:.2f}%"
 
 
 def _card_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -209,19 +273,20 @@ def _card_versions() -> str:
     return ", ".join([f"Python {platform.python_version()}", *found])
 
 
-def _card_metadata(name: str, accuracy: float) -> str:
+def _card_metadata(name: str, accuracy: float, facts: CardFacts) -> str:
     """Return the metadata for the Hugging Face Hub; JSON's strings and lists are valid YAML."""
-    result = {
-        "task": {"type": "image-classification"},
-        "dataset": {"type": "ylecun/mnist", "name": "MNIST", "split": "test"},
-        "metrics": [{"type": "accuracy", "value": accuracy}],
-    }
-    entries = {
-        "license": "apache-2.0",
+    entries: dict[str, object] = {
+        "license": facts.licence.lower(),
         "tags": ["tflite", "litert", "quantization"],
-        "datasets": ["ylecun/mnist"],
         "metrics": ["accuracy"],
-        "model-index": [{"name": name, "results": [result]}],
     }
+    if facts.hub_dataset is not None:  # the Hub takes a result only with the dataset's id
+        result = {
+            "task": {"type": "image-classification"},
+            "dataset": {"type": facts.hub_dataset, "name": facts.hub_dataset, "split": "test"},
+            "metrics": [{"type": "accuracy", "value": accuracy}],
+        }
+        entries["datasets"] = [facts.hub_dataset]
+        entries["model-index"] = [{"name": name, "results": [result]}]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()]
     return "\n".join(["---", *lines, "---"])

@@ -6,9 +6,14 @@ chips without an operating system. It gets the file as an array in C (`header`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from quant_tutorial import flatbuffer
 from quant_tutorial.deployment.header import ALIGNMENT
-from quant_tutorial.flatbuffer import FLOWING, WEIGHTED, Op, Tensor
+from quant_tutorial.flatbuffer import FLOWING, WEIGHTED, Graph, Op, Tensor
+
+import numpy as np
 
 # The ops that TFLM has built in, with their names in its MicroMutableOpResolver, without the ops of
 # the signal library and those for one vendor's chips. Source: the file that registers all of them,
@@ -68,35 +73,83 @@ def micro_ops(model_bytes: bytes) -> tuple[str, ...]:
     return tuple(f"Add{_micro_name(op)}();" for op in flatbuffer.graph(model_bytes).op_types)
 
 
-def arena_bytes(model_bytes: bytes) -> int:
-    """Compute the least memory that a file's activations need, in bytes (lesson 09).
+class Memory(NamedTuple):
+    """Where the bytes of a file go when LiteRT runs it (lesson 09)."""
 
-    While an op runs, its own activations and those that later ops still need are in memory. The
-    result is the largest such sum, with each tensor rounded up to 16 bytes as in LiteRT for
-    Microcontrollers. Its arena must be larger, because it also holds the interpreter's structures
-    (2.7 kB for the course's int8 model on a 64-bit computer) and the working memory of the kernels,
-    for example for unpacked int4 weights.
+    file: int  # in flash or on the disk; weights are read from it in place
+    activations: int  # in RAM: the largest sum of the activations that are needed together
+    unpacked: int  # in RAM: constants that ops of the file turn into floats
+
+
+def memory(model_bytes: bytes) -> Memory:
+    """Compute the bytes that a file takes, and the least RAM that it needs in LiteRT (lesson 09).
+
+    Weight-only files and float16 files hold ops that unpack constants to floats. LiteRT unpacks
+    each of them once, in the first run, and keeps the floats; so all of them count, in addition to
+    the activations. What the kernels take for themselves is not counted.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model.
     """
     found = flatbuffer.graph(model_bytes)
+    unpacked = {
+        tensor.index: tensor.bytes
+        for op in found.ops
+        for tensor in op.outputs
+        if tensor.kind.startswith("dequantized")
+    }
+    return Memory(len(model_bytes), _largest_sum(found, FLOWING), sum(unpacked.values()))
+
+
+def arena_bytes(model_bytes: bytes) -> int:
+    """Compute the least memory that a file needs at a time while it runs, in bytes (lesson 09).
+
+    While an op runs, its own activations and those that later ops still need are in memory. So are
+    the weights that had to be unpacked for it: to floats by an op of the file, or from int4 to int8
+    by the op itself. The result is the largest such sum, with each tensor rounded up to 16 bytes as
+    in LiteRT for Microcontrollers. Its arena must be larger, because it also holds the
+    interpreter's structures (2.7 kB for the course's int8 model on a 64-bit computer) and what else
+    the kernels of the chip need. LiteRT keeps weights that it has unpacked to floats; see `memory`.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model.
+    """
+    found = flatbuffer.graph(model_bytes)
+    return _largest_sum(found, (*FLOWING, "dequantized"), [_unpacked_by(op) for op in found.ops])
+
+
+def _unpacked_by(op: Op) -> int:
+    """Return the bytes to which an op itself unpacks its int4 weights, rounded up."""
+    return sum(
+        _rounded_up(int(np.prod(tensor.shape)))
+        for tensor in op.inputs
+        if tensor.kind == "weights" and tensor.type == "int4" and op.type in WEIGHTED
+    )
+
+
+def _rounded_up(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _largest_sum(found: Graph, kinds: tuple[str, ...], extra: Sequence[int] = ()) -> int:
+    """Return the largest sum of tensors of these kinds, and of an op's extra bytes, at a time."""
     first = dict.fromkeys((tensor.index for tensor in found.inputs), 0)
     last: dict[int, int] = {}
     flowing: dict[int, Tensor] = {tensor.index: tensor for tensor in found.inputs}
     for step, op in enumerate(found.ops):
         for tensor in (*op.inputs, *op.outputs):
-            if tensor.kind in FLOWING or tensor.kind.startswith("dequantized"):
+            if tensor.kind.startswith(kinds):
                 flowing[tensor.index] = tensor
                 first.setdefault(tensor.index, step)
                 last[tensor.index] = step
     last.update(dict.fromkeys((tensor.index for tensor in found.outputs), len(found.ops)))
     sums = [
         sum(
-            -(-tensor.bytes // ALIGNMENT) * ALIGNMENT
+            _rounded_up(tensor.bytes)
             for index, tensor in flowing.items()
             if first[index] <= step <= last.get(index, 0)
         )
+        + (extra[step] if extra else 0)
         for step in range(len(found.ops))
     ]
     return max(sums, default=0)

@@ -73,8 +73,8 @@ def latencies(
 ) -> dict[str, Latency]:
     """Measure how long LiteRT takes for one image, with several files in turn (lesson 09).
 
-    Only `invoke` is timed. Setting the input and getting the output copy the arrays from and to
-    Python. That took another microsecond here, and a program on a device does not do it.
+    Only `invoke` is timed. Setting the input and getting the output, which copy the arrays from and
+    to Python, are left out; a program on a device has other means to fill the input.
 
     In each round, every file is loaded, warmed up, and run for its share of the runs. Other work on
     the machine, or a change of its clock rate, thus affects all files equally. Only one file is
@@ -129,7 +129,7 @@ class Machine(NamedTuple):
 def recorded_latencies(path: str | Path = RECORDED) -> tuple[Machine, ...]:
     """Load the latencies that ship with the course, measured on other machines (lesson 09).
 
-    The cell `latency-all` of lesson 09 measures them with `latencies`.
+    They were measured with `latencies` and one thread, on files of lesson 09.
 
     Raises:
         FileNotFoundError: when the file is missing.

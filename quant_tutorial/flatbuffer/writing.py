@@ -55,3 +55,29 @@ def with_packed(model_bytes: bytes, indices: Iterable[int], bits: int) -> bytes:
     for index in replaced - used:
         model.buffers[index].data = None
     return write(model)
+
+
+def with_one_scale(model_bytes: bytes, indices: Iterable[int]) -> bytes:
+    """Return a file in which some constants have one scale instead of many equal ones (lesson 09).
+
+    The values stay. A file with a scale for each channel says the same as one with a single scale
+    if all of them are equal, but LiteRT for Microcontrollers takes int4 weights of dense layers in
+    the second form only.
+
+    Args:
+        model_bytes: The content of the file.
+        indices: The constants, by `Tensor.index`.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model, and for a tensor whose scales or zero
+            points differ.
+    """
+    model = read(model_bytes)
+    in_file = model.subgraphs[0].tensors
+    for index in indices:
+        values = in_file[index].quantization
+        if len(set(values.scale)) != 1 or len(set(values.zeroPoint)) != 1:
+            raise ValueError(f"indices must name tensors with equal scales: tensor {index} is not.")
+        values.scale, values.zeroPoint = values.scale[:1], values.zeroPoint[:1]
+        values.quantizedDimension = 0
+    return write(model)

@@ -31,6 +31,12 @@ from quant_tutorial.plotting.choices import (
     plot_two_weights,
 )
 from quant_tutorial.plotting.course import describe_course, plot_course
+from quant_tutorial.plotting.devices import (
+    describe_choice,
+    describe_memory,
+    plot_choice,
+    plot_memory,
+)
 from quant_tutorial.plotting.digits import describe_digits, plot_digits
 from quant_tutorial.plotting.dot_product import describe_dot_product, plot_dot_product
 from quant_tutorial.plotting.errors import describe_sqnr, plot_sqnr
@@ -96,6 +102,7 @@ __all__ = [
     "describe_bits",
     "describe_changes",
     "describe_channel_ranges",
+    "describe_choice",
     "describe_clipped_histogram",
     "describe_clipping",
     "describe_course",
@@ -112,6 +119,7 @@ __all__ = [
     "describe_kinds",
     "describe_layouts",
     "describe_mapping",
+    "describe_memory",
     "describe_methods",
     "describe_moments",
     "describe_nodes",
@@ -135,6 +143,7 @@ __all__ = [
     "describe_zero_points",
     "plot_all_roundings",
     "plot_channel_ranges",
+    "plot_choice",
     "plot_clipped_histogram",
     "plot_clipping",
     "plot_course",
@@ -149,6 +158,7 @@ __all__ = [
     "plot_kinds",
     "plot_layouts",
     "plot_mapping",
+    "plot_memory",
     "plot_methods",
     "plot_moments",
     "plot_nodes",

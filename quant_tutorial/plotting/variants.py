@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from quant_tutorial import metrics
-from quant_tutorial.plotting.style import GREY, ORANGE, SKY
+from quant_tutorial.plotting.style import BLUE, GREY, ORANGE, SKY
 
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox, ScaledTranslation
+from matplotlib.transforms import Bbox
 
-_LARGEST, _SMALLEST = 1500, 18  # areas of marks in square points
-_ASIDE = 5  # points between two lines at the same height
+_RADIUS = 3.5  # of a mark, in points
 _LABEL = 11  # height and width of a number beside its mark, in points
-_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # ticks in kB
+_WRONG = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ticks in percent
+_MACHINES = ((BLUE, ""), (ORANGE, "////"), (SKY, "...."))  # colours and hatches
 # A number goes to the nearest free place around its mark. These directions are tried in turn.
-_DIRECTIONS = [math.radians(degrees) for degrees in (270, 90, 225, 315, 135, 45, 180, 0)]
+_DIRECTIONS = [math.radians(degrees) for degrees in (90, 270, 60, 120, 300, 240, 30, 150, 0, 180)]
 
 
 class Variant(NamedTuple):
@@ -27,21 +28,21 @@ class Variant(NamedTuple):
     right: int  # images classified correctly
     images: int
     file: int  # bytes
-    weights: int  # bytes of the weights alone, at their bit width
-    seconds: float  # median latency of one image
+    microseconds: Mapping[str, float]  # median for one image, by machine, where it was measured
     trained: bool = False  # whether it was trained further, quantization-aware
 
 
-def plot_variants(ax: Axes, variants: Mapping[str, Variant], *, reference: str) -> None:
-    """Draw accuracy against file size; the area of a mark shows the latency (lesson 09).
+def plot_variants(axes: Sequence[Axes], variants: Mapping[str, Variant], *, reference: str) -> None:
+    """Draw the errors of variants against their size, and their latencies as bars (lesson 09).
 
-    Circles are variants without further training, squares those with it. A line leads from each
-    mark to the left, to the size of the weights alone. The band is the 95% confidence interval of
-    the reference. The marks are numbered as in the legend, from the smallest file to the largest.
-    The figure must already have its final size, on which the places of the numbers depend.
+    On the left, both axes are logarithmic. A vertical line through a mark is the 95% confidence
+    interval, and the band is that of the reference. Circles are variants without further training,
+    squares those with it. The marks have the numbers of the bars on the right, from the smallest
+    file to the largest.
 
     Args:
-        ax: Where to draw, about 9 by 4.5 inches with the legend on the right.
+        axes: Two Axes beside each other, about 10 by 5 inches together. The figure must already
+            have its final size, on which the places of the numbers depend.
         variants: The variants by name, at least one.
         reference: The name of the variant whose interval is drawn.
 
@@ -51,54 +52,8 @@ def plot_variants(ax: Axes, variants: Mapping[str, Variant], *, reference: str) 
     if reference not in variants:
         raise ValueError(f"reference must be one of {', '.join(variants)}, got {reference!r}.")
     ordered = _by_size(variants)
-    low, high = _interval(variants[reference])
-    ax.axhspan(low, high, color=GREY, alpha=0.15, lw=0)
-    ax.plot([], [], lw=8, color=GREY, alpha=0.15, label=f"95 % interval of {reference}")
-    slowest = max(variant.seconds for variant in variants.values())
-    radii = []
-    for number, (name, variant) in enumerate(ordered, start=1):
-        file, weights = variant.file / 1000, variant.weights / 1000
-        y = _accuracy(variant)
-        # Two lines at the same height would look like one, so both are shifted a little.
-        aside = (number % 2 - 0.5) * _ASIDE / 72 if _meets_another(variant, variants) else 0
-        shifted = ax.transData + ScaledTranslation(0, aside, ax.figure.dpi_scale_trans)
-        line = {"color": GREY, "lw": 0.8, "marker": "|", "markevery": [0], "transform": shifted}
-        ax.plot([weights, file], [y, y], zorder=1, **line)
-        ax.update_datalim([(weights, y)])  # a shifted line does not extend the limits itself
-        # The area, not the width, is proportional to the latency; a minimum keeps all visible.
-        area = max(_LARGEST * variant.seconds / slowest, _SMALLEST)
-        radii.append(math.sqrt(area / math.pi))
-        style = {"marker": "s", "color": ORANGE} if variant.trained else {"color": SKY}
-        ax.scatter(
-            [file],
-            [y],
-            # For the same s, Matplotlib's squares are as wide as its circles and have more area.
-            s=area * (math.pi / 4 if variant.trained else 1),
-            alpha=0.7,
-            edgecolor="black",
-            zorder=3 - variant.seconds / slowest,  # small marks on top of large ones
-            **style,
-        )
-        label = f"{number}  {name}, {1e6 * variant.seconds:,.1f} µs"
-        ax.plot([], [], ls="", ms=5, mec="black", label=label, **({"marker": "o"} | style))
-    ax.set(xscale="log", xlabel="size in kB: | weights, mark file", ylabel="accuracy in %")
-    ax.margins(x=0.08, y=0.16)
-    left, right = ax.get_xlim()
-    ax.set_xticks([kb for kb in _TICKS if left <= kb <= right])
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter("")
-    ax.grid(axis="y", color=GREY, lw=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(
-        title="○ float or PTQ, □ QAT; area: latency",
-        loc="center left",
-        bbox_to_anchor=(1, 0.5),
-        frameon=False,
-        fontsize=9,
-        alignment="left",
-    )
-    ends = [[(x / 1000, _accuracy(v)) for x in (v.weights, v.file)] for _, v in ordered]
-    _number(ax, ends, radii)
+    _plot_bars(axes[1], ordered)  # first: its labels decide how much room the other has
+    _plot_errors(axes[0], ordered, variants[reference], reference)
 
 
 def describe_variants(variants: Mapping[str, Variant]) -> str:
@@ -112,10 +67,10 @@ def describe_variants(variants: Mapping[str, Variant]) -> str:
     parts = []
     for number, (name, variant) in enumerate(_by_size(variants), start=1):
         low, high = _interval(variant)
+        times = [f"{machine} {each:,.1f} µs" for machine, each in variant.microseconds.items()]
         parts.append(
-            f"{number} {name}: {_accuracy(variant):.1f} % ({low:.1f} to {high:.1f}), "
-            f"{variant.file:,} bytes, {variant.weights:,} of them weights, "
-            f"{1e6 * variant.seconds:,.1f} µs"
+            f"{number} {name}: {variant.file:,} bytes, {_wrong(variant):.1f}% wrong "
+            f"({low:.1f} to {high:.1f}), {', '.join(times) or 'not timed'}"
         )
     return f"Smallest file first. {'; '.join(parts)}."
 
@@ -124,52 +79,104 @@ def _by_size(variants: Mapping[str, Variant]) -> list[tuple[str, Variant]]:
     return sorted(variants.items(), key=lambda pair: pair[1].file)
 
 
-def _accuracy(variant: Variant) -> float:
-    return 100 * variant.right / variant.images
+def _wrong(variant: Variant) -> float:
+    """Return the share of images classified wrongly, in percent."""
+    return 100 * (variant.images - variant.right) / variant.images
 
 
 def _interval(variant: Variant) -> tuple[float, float]:
     low, high = metrics.accuracy_interval(variant.right, variant.images)
-    return 100 * low, 100 * high
+    return 100 * (1 - high), 100 * (1 - low)
 
 
-def _meets_another(variant: Variant, variants: Mapping[str, Variant]) -> bool:
-    return any(
-        other is not variant
-        and _accuracy(other) == _accuracy(variant)
-        and other.weights <= variant.file
-        and variant.weights <= other.file
-        for other in variants.values()
+def _plot_errors(
+    ax: Axes, ordered: Sequence[tuple[str, Variant]], reference: Variant, name: str
+) -> None:
+    ax.axhspan(*_interval(reference), color=GREY, alpha=0.15, lw=0)
+    ax.plot([], [], lw=8, color=GREY, alpha=0.15, label=f"95% interval of {name}")
+    for trained, label in ((False, "not trained further"), (True, "trained further")):
+        if any(variant.trained == trained for _, variant in ordered):
+            ax.plot([], [], ls="", mec="black", label=label, **_mark(trained))
+    marks = []
+    for _, variant in ordered:
+        x = variant.file / 1000
+        ax.plot([x, x], _interval(variant), color=GREY, lw=1, zorder=1)
+        marks.append((x, max(_wrong(variant), _interval(variant)[1] / 10)))
+        ax.plot(*marks[-1], ls="", mec="black", zorder=2, **_mark(variant.trained))
+    ax.set(xscale="log", yscale="log", xlabel="file in kB", ylabel="images wrong, in %")
+    ax.margins(x=0.1, y=0.12)
+    for axis, ticks in ((ax.xaxis, _SIZES), (ax.yaxis, _WRONG)):
+        low, high = axis.get_view_interval()
+        axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    ax.grid(axis="y", color=GREY, lw=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="upper right", frameon=False, fontsize=9)
+    _number(ax, marks, [_interval(variant) for _, variant in ordered])
+
+
+def _mark(trained: bool) -> dict[str, object]:
+    if trained:
+        return {"marker": "s", "color": ORANGE, "ms": 2 * _RADIUS - 1}
+    return {"marker": "o", "color": SKY, "ms": 2 * _RADIUS}
+
+
+def _plot_bars(ax: Axes, ordered: Sequence[tuple[str, Variant]]) -> None:
+    machines = list(dict.fromkeys(m for _, variant in ordered for m in variant.microseconds))
+    height = 0.8 / max(len(machines), 1)
+    for place, machine in enumerate(machines):
+        color, hatch = _MACHINES[place % len(_MACHINES)]
+        rows = [row for row, (_, v) in enumerate(ordered) if machine in v.microseconds]
+        bars = ax.barh(
+            [row + (place + 0.5) * height - 0.4 for row in rows],
+            [ordered[row][1].microseconds[machine] for row in rows],
+            0.9 * height,
+            color=color,
+            hatch=hatch,
+            edgecolor="white",
+            lw=0,
+            label=f"machine {machine}",
+        )
+        ax.bar_label(bars, fmt="{:.1f}", padding=2, fontsize=8)
+    for row, (_, variant) in enumerate(ordered):
+        if not variant.microseconds:
+            ax.text(0, row, " not measured", va="center", fontsize=8, color=GREY)
+    ax.set_yticks(
+        range(len(ordered)), [f"{number}  {name}" for number, (name, _) in enumerate(ordered, 1)]
     )
+    ax.set(xlabel="one image, in µs", ylim=(len(ordered) - 0.4, -0.6))
+    ax.margins(x=0.15)
+    ax.spines[["top", "right"]].set_visible(False)
+    if machines:
+        ax.legend(loc="upper right", frameon=False, fontsize=9)
 
 
 def _number(
-    ax: Axes, ends: Sequence[Sequence[tuple[float, float]]], radii: Sequence[float]
+    ax: Axes,
+    marks: Sequence[tuple[float, float]],
+    intervals: Sequence[tuple[float, float]],
 ) -> None:
-    """Number the marks 1, 2, …, so that no number covers a mark, a line or another number.
-
-    Args:
-        ax: The Axes with all marks.
-        ends: The two ends of the line of each mark; the second is the mark itself.
-        radii: The radii of the marks, in points.
-    """
+    """Number the marks 1, 2, …, so that no number covers a mark, a line or another number."""
     ax.figure.draw_without_rendering()  # the layout is known only after drawing
     scale = 72 / ax.figure.dpi
-    lines = [scale * ax.transData.transform(pair) for pair in ends]
-    taken = [_box((*start, *end), _ASIDE / 2) for start, end in lines]
-    taken += [_box((*end, *end), radius) for (_, end), radius in zip(lines, radii, strict=True)]
-    for number, ((_, (x, y)), radius) in enumerate(zip(lines, radii, strict=True), start=1):
-        for gap, angle in itertools.product(range(2, 60, 4), _DIRECTIONS):
-            reach = radius + _LABEL / 2 + gap
+    places = scale * ax.transData.transform(marks)
+    taken = [_box((x, y, x, y), _RADIUS) for x, y in places]
+    for (mark, _), interval in zip(marks, intervals, strict=True):
+        (x, low), (_, high) = scale * ax.transData.transform([(mark, end) for end in interval])
+        taken.append(_box((x, low, x, high), 1))
+    for number, (x, y) in enumerate(places, start=1):
+        for gap, angle in itertools.product(range(2, 120, 4), _DIRECTIONS):
+            reach = _RADIUS + _LABEL / 2 + gap
             dx, dy = reach * math.cos(angle), reach * math.sin(angle)
             box = _box((x + dx, y + dy, x + dx, y + dy), _LABEL / 2)
             if not any(box.overlaps(other) for other in taken):
                 break
         taken.append(box)
-        leader = {"arrowstyle": "-", "lw": 0.7, "color": "black", "shrinkA": 0, "shrinkB": 0}
+        leader = {"arrowstyle": "-", "lw": 0.6, "color": GREY, "shrinkA": 0, "shrinkB": _RADIUS}
         ax.annotate(
             str(number),
-            ends[number - 1][1],
+            marks[number - 1],
             (dx, dy),
             textcoords="offset points",
             ha="center",

@@ -162,6 +162,33 @@ class LowBitWeights(tfmot.quantization.keras.QuantizeConfig):
         return {"bits": self.bits}
 
 
+def quantize_low_bit(model: keras.Model, bits: int) -> tf_keras.Model:
+    """Return TFMOT's quantization-aware copy of a model, with weights of few bits (lesson 09).
+
+    It is what lesson 08 writes out: each layer of the copy in Keras 2 that has weights gets
+    `LowBitWeights`, the others get TFMOT's own 8 bits, and batch norm is left to the converter. The
+    copy is not compiled.
+
+    Args:
+        model: A model as `to_tf_keras` takes it.
+        bits: Bit width of the weights, 2 to 8.
+
+    Raises:
+        ValueError: as for `to_tf_keras` and `LowBitWeights`.
+    """
+    chosen = LowBitWeights(bits)
+
+    def annotate(layer: Any) -> Any:
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            return layer
+        return tfmot.quantization.keras.quantize_annotate_layer(
+            layer, quantize_config=chosen if layer.weights else None
+        )
+
+    copy = tf_keras.models.clone_model(to_tf_keras(model), clone_function=annotate)
+    return tfmot.quantization.keras.quantize_apply(copy)
+
+
 def _check(layer: Any) -> None:
     """Raise a ValueError for a layer without an equivalent in Keras 2."""
     kind = type(layer).__name__

@@ -51,7 +51,9 @@ def int8_file(
     By default every weight takes 8 bits in the file, also one that was chosen from fewer levels.
     With `packed`, the layers whose weights have at most 4 bits get int4 weights, two to a byte. The
     file then gives the same outputs, bit for bit, with LiteRT's reference kernels and with its
-    optimized ones. XNNPACK (LiteRT 2.3) takes no int4 convolutions and leaves them to these.
+    optimized ones. XNNPACK (LiteRT 2.3) takes no int4 convolutions and leaves them to these. A
+    dense layer whose int4 weights share one scale has one scale in the file, too, because LiteRT
+    for Microcontrollers requires it; the converter writes it once for each output.
 
     Args:
         model: A model as `graph.prepare` returns it, such as `Simulator.model`.
@@ -79,7 +81,9 @@ def int8_file(
     content = _with_integers(tflite.convert(marked, "int8", io=io), model, params, 8)
     if not packed:
         return content
-    return _packed(content, {n for n, p in params.weights.items() if p.bits <= PACKED_BITS})
+    narrow = {n: p for n, p in params.weights.items() if p.bits <= PACKED_BITS}
+    content = _packed(content, narrow.keys())
+    return _with_one_scale(content, {n for n, p in narrow.items() if p.axis is None})
 
 
 def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> bytes:
@@ -167,6 +171,18 @@ def _packed(model_bytes: bytes, layers: Set[str]) -> bytes:
         if tensor.kind == "weights"
     ]
     return flatbuffer.with_packed(model_bytes, weights, PACKED_BITS)
+
+
+def _with_one_scale(model_bytes: bytes, layers: Set[str]) -> bytes:
+    """Give the weights and the biases of some layers' dense ops a single scale each."""
+    constants = [
+        tensor.index
+        for op in flatbuffer.graph(model_bytes).ops
+        if op.type == "FULLY_CONNECTED" and not layers.isdisjoint(op.layers)
+        for tensor in op.inputs
+        if tensor.kind in ("weights", "bias")
+    ]
+    return flatbuffer.with_one_scale(model_bytes, constants) if constants else model_bytes
 
 
 class _FakeQuantOp(keras.layers.Layer):

@@ -10,7 +10,13 @@ from quant_tutorial.tflite.evaluation import (
     tensors,
 )
 from quant_tutorial.tflite.inspection import Inspection, file_weights, inspect
-from quant_tutorial.tflite.interpreter import KERNELS, make_interpreter, run, run_all
+from quant_tutorial.tflite.interpreter import (
+    KERNELS,
+    delegated_ops,
+    make_interpreter,
+    run,
+    run_all,
+)
 from quant_tutorial.tflite.recipes import RECIPES, Recipe, apply_recipe, export_litert
 
 __all__ = [
@@ -27,6 +33,7 @@ __all__ = [
     "apply_recipe",
     "convert",
     "debug",
+    "delegated_ops",
     "evaluate",
     "export_litert",
     "file_weights",

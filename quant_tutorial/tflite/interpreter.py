@@ -164,3 +164,25 @@ def correct_graph(model_bytes: bytes) -> Graph:
 
 def _own_images(entry: Tensor, x: NDArray[Any]) -> NDArray[Any]:
     return checked_images("x", x, entry.shape[1:], entry.dtype)
+
+
+def delegated_ops(model_bytes: bytes) -> tuple[bool, ...]:
+    """Return for each op of a file whether LiteRT hands it to XNNPACK, in the file's order.
+
+    LiteRT decides when it loads the file, by the types of the op's tensors. Lesson 09.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model, or one that LiteRT does not accept.
+    """
+    ops = flatbuffer.graph(model_bytes).ops
+    given = dict.fromkeys(range(len(ops)), False)
+    maker = {tensor.index: op for op in ops for tensor in op.outputs}
+    # LiteRT appends a node for each group of ops that it has handed over, and keeps the old ones.
+    for node in make_interpreter(model_bytes)._get_ops_details()[len(ops) :]:
+        inputs, waiting = set(node["inputs"]), list(node["outputs"])
+        while waiting:
+            op = maker.get(waiting.pop())
+            if op is not None and not given[op.index]:
+                given[op.index] = True
+                waiting += [t.index for t in op.inputs if t.index not in inputs]
+    return tuple(given.values())
