@@ -83,6 +83,7 @@ def plot_sizes(
     size, error = chosen[0], 100 * (1 - chosen[1])
     ax.plot(size, error, "*", color=ORANGE, ms=17, mec="black", label="chosen mix")
     ax.set(xlabel="bytes of kernels and biases", ylabel="wrong images in %")
+    ax.margins(x=0.1)  # room for the widths' names
     _log_percent(ax, [*_percent(tried)[1], *errors])
     ax.legend(loc="upper right")
 
