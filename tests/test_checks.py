@@ -101,47 +101,6 @@ def test_own_model(capsys: pytest.CaptureFixture[str], files: dict[str, bytes]) 
     assert "input is float32" in said(capsys, "06.2", files["float32"])
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        ([0, 1, 1, 0], "right."),
-        ([0, 1, 1, 1], "number 4"),
-        ([1, 1, 1, 1], "number 1"),
-        ([0, 1], "four numbers"),
-    ],
-)
-def test_straight_through(capsys: pytest.CaptureFixture[str], answer: list[int], hint: str) -> None:
-    assert hint in said(capsys, "08.1", answer)
-
-
-def test_own_scale_gradient(capsys: pytest.CaptureFixture[str]) -> None:
-    def right(x: np.ndarray, scale: float, low: int, high: int) -> np.ndarray:
-        steps = x / scale
-        clipped = np.clip(steps, low, high)
-        return np.where(clipped == steps, np.round(steps) - steps, clipped)
-
-    assert "right." in said(capsys, "08.2", right)
-    wrong = [
-        lambda x, s, low, high: np.clip(np.round(x / s), low, high),  # without −x/s inside
-        lambda x, s, low, high: np.round(x / s) - x / s,  # without clipping
-    ]
-    for answer in wrong:
-        assert "it is " in said(capsys, "08.2", answer)
-    assert "must have the shape" in said(capsys, "08.2", lambda *args: right(*args)[:5])
-
-
-def test_own_two_bit_model(
-    capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
-) -> None:
-    from quant_tutorial import qat
-
-    assert "right." in said(capsys, "08.3", qat.load_trained("W2A8"))
-    assert "conv1 have 4 bits, not 2" in said(capsys, "08.3", qat.load_trained("W4A8"))
-    untrained = qat.quantize_aware(baseline, qat.named_scheme(2, 8), calibration[:100])
-    assert "more steps" in said(capsys, "08.3", untrained)
-    assert "no trainable quantization" in said(capsys, "08.3", baseline)
-
-
 def test_own_mixed_model(
     capsys: pytest.CaptureFixture[str], baseline: object, calibration: np.ndarray
 ) -> None:

@@ -1,4 +1,4 @@
-"""The schematic drawings of lessons 00, 01 and 04: their sentences, and that nothing is cut off."""
+"""Schematic drawings (lessons 00, 01, 04, 08): their sentences, and that nothing is cut off."""
 
 from collections.abc import Callable
 
@@ -22,6 +22,8 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 3), lambda ax: plotting.plot_energy(ax, ENERGY)),
     ((9, 2.8), lambda ax: plotting.plot_granularities(ax, (3, 4))),
     ((9, 2.5), plotting.plot_folding),
+    ((9, 2.6), plotting.plot_fake_quant_node),
+    ((9, 2.8), plotting.plot_aware_layer),
 ]
 
 
@@ -87,3 +89,9 @@ def test_granularities() -> None:
 
 def test_folding() -> None:
     assert "weights g · w and bias g · (b − mean) + β, then ReLU." in plotting.describe_folding()
+
+
+def test_quantization_aware_training() -> None:
+    node, layer = plotting.describe_fake_quant_node(), plotting.describe_aware_layer()
+    assert "passes the clamp inside and becomes 0 outside, passes the rounding unchanged" in node
+    assert "The convolution uses ŵ, the float weights w after a fake-quantize node" in layer

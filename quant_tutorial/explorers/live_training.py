@@ -36,6 +36,10 @@ class LiveTraining(Explorer):
         epochs: The number of epochs that is passed to `fit`.
         steps_per_epoch: The number of batches in an epoch.
         reference: The accuracy of the float model, 0 to 1.
+        watched: A layer whose weights to record at each step, in `positions`; None for no layer.
+
+    Attributes:
+        positions: For each step, the float weights of the watched layer, divided by their scales.
     """
 
     def __init__(
@@ -47,7 +51,10 @@ class LiveTraining(Explorer):
         epochs: int,
         steps_per_epoch: int,
         reference: float,
+        watched: str | None = None,
     ) -> None:
+        self.positions: list[NDArray[np.float32]] = []
+        self._watched = None if watched is None else model.get_layer(watched)
         self._model, self._images, self._labels = model, images, labels
         self._layers = [
             layer
@@ -80,10 +87,22 @@ class LiveTraining(Explorer):
         self.bar.value = step
         self.update()
 
+    def watch(self) -> None:
+        """Record where the weights of the watched layer are."""
+        if self._watched is not None:
+            scale, _ = self._watched.quantizer.scale_and_zero_point()
+            kernel = self._watched.layer.kernel / scale
+            self.positions.append(keras.ops.convert_to_numpy(kernel).ravel())
+
     def add_test(self, step: int) -> None:
         """Measure and record the accuracy on the held-out images after an epoch."""
         self._test.append((step, self._measured()))
         self.update()
+
+    @property
+    def accuracy(self) -> float:
+        """The last measured accuracy on the held-out images, 0 to 1."""
+        return self._test[-1][1]
 
     def _measured(self) -> float:
         return accuracy(models.predict(self._model, self._images), self._labels)
@@ -123,6 +142,7 @@ class _Watcher(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         self._step += 1
+        self._view.watch()
         if not logs:
             return
         # Keras reports means over the epoch so far. From two of them follows the last batch alone.

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 # Marker and colour of the ways that `plot_rescue` compares, in the order in which they are given.
-_MARKS = (("s", ORANGE), ("D", GREEN), ("^", PURPLE), ("o", BLUE))
+_MARKS = (("v", VERMILION), ("s", ORANGE), ("D", GREEN), ("^", PURPLE), ("o", BLUE))
 _TICKS = (50, 70, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
@@ -163,34 +163,39 @@ def describe_straight_through(params: QuantParams) -> str:
 
 
 def plot_oscillation(ax: Axes, positions: NDArray[np.floating], first: int) -> None:
-    """Draw the float values of some weights, in steps of their scales, during training (lesson 08).
+    """Draw how far some weights are from the edge between two levels, during training (lesson 08).
 
     Args:
-        ax: Where to draw.
-        positions: The values divided by the scale, shape (steps, weights), at most four weights.
+        ax: Where to draw, about 8 by 2.8 inches.
+        positions: The float values divided by the scale, shape (steps, weights), at most four
+            weights. Each is drawn as the distance from the edge that it is nearest to on average.
         first: The number of the first training step.
     """
     steps = first + np.arange(len(positions))
-    lowest, highest = float(positions.min()), float(positions.max())
-    for edge in np.arange(np.floor(lowest), np.ceil(highest) + 1) + 0.5:
-        if lowest - 0.4 < edge < highest + 0.4:
-            ax.axhline(edge, color=GREY, lw=1, ls=":")
+    distances = positions - (np.floor(positions.mean(axis=0)) + 0.5)
     styles = zip(("-", "--", "-.", ":"), (BLUE, VERMILION, GREEN, PURPLE), strict=True)
-    for values, (style, color) in zip(positions.T, styles, strict=False):
+    for values, (style, color) in zip(distances.T, styles, strict=False):
         ax.plot(steps, values, style, color=color, lw=1.2)
-    ax.set(xlabel="training step", ylabel="weight / scale", ylim=(lowest - 0.2, highest + 0.2))
-    ax.set_xlim(steps[0], steps[-1])
+    most = 1.15 * float(np.abs(distances).max())
+    ax.axhspan(0, most, color=SKY, alpha=0.12, lw=0)
+    ax.axhline(0, color="black", lw=1)
+    place = {"ha": "right", "transform": ax.get_yaxis_transform(), "fontsize": 9}
+    ax.text(0.995, 0.93 * most, "rounded up", va="top", **place)
+    ax.text(0.995, -0.93 * most, "rounded down", va="bottom", **place)
+    ax.set(xlabel="training step", ylabel="distance from\nthe edge, in steps")
+    ax.set(xlim=(steps[0], steps[-1]), ylim=(-most, most))
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def describe_oscillation(positions: NDArray[np.floating], first: int) -> str:
     """Return a sentence on what `plot_oscillation` draws (lesson 08)."""
     flips = np.sum(np.diff(np.round(positions), axis=0) != 0, axis=0)
+    farthest = float(np.abs(positions - (np.floor(positions.mean(axis=0)) + 0.5)).max())
     counts = ", ".join(str(int(count)) for count in flips)
     return (
-        f"The float values of {positions.shape[1]} weights from step {first} to "
-        f"{first + len(positions) - 1}, with the edges between two levels dotted. Their integers "
-        f"change {counts} times."
+        f"{positions.shape[1]} weights from step {first} to {first + len(positions) - 1}: they "
+        f"stay within {farthest:.2f} steps of the edge between two levels, and cross it {counts} "
+        "times."
     )
 
 
@@ -203,12 +208,12 @@ def plot_rescue(
 
     Args:
         ax: Where to draw, about 8 by 3.6 inches.
-        ways: For each of up to four ways, and in it for each scheme, the accuracies of its draws or
+        ways: For each of up to five ways, and in it for each scheme, the accuracies of its draws or
             seeds, 0 to 1. All ways have the same schemes; one may be empty.
         reference: The accuracy of the float model, 0 to 1.
     """
     names = list(next(iter(ways.values())))
-    places = np.linspace(-0.24, 0.24, len(ways))
+    places = np.linspace(-0.3, 0.3, len(ways))
     for index, name in enumerate(names):
         means = [
             (place, _wrong(way[name])) for place, way in zip(places, ways.values(), strict=True)

@@ -145,7 +145,7 @@ def load_control(path: Path = CONTROL) -> Control:
         ValueError: when it is damaged.
     """
     way_out = f"Make it with {_CONTROL_COMMAND}"
-    file = saving.read_json(path, "The control", way_out)
+    file = saving.read_json(path, "The control's figures", way_out)
     try:
         return Control(
             _by_way(file["float"]["runs"]),
@@ -155,7 +155,9 @@ def load_control(path: Path = CONTROL) -> Control:
             },
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"The control is damaged ({error!r}): {path}. {way_out}") from None
+        raise ValueError(
+            f"The control's figures are damaged ({error!r}): {path}. {way_out}"
+        ) from None
 
 
 def _by_way(runs: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:
