@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quant_tutorial import saving
 from quant_tutorial.arguments import checked_choice
@@ -129,12 +129,13 @@ class Control(NamedTuple):
     """What QAT is compared with: accuracies on all 10,000 test images, 0 to 1 (lesson 08).
 
     A way is "float" (not quantized), "accuracy" (of QAT), or one of lesson 11's ways to round:
-    "nearest" and "best". Each has one accuracy for each run.
+    "nearest" and "best". Each has one accuracy for each run. The trainings are `training`.
     """
 
-    further: dict[str, tuple[float, ...]]  # after further float epochs: by "float", "W2A2 best", …
+    further: dict[str, tuple[float, ...]]  # after further float epochs: by way
     # Of W2A2, by the choice of what keeps 8 bits (see `qat.control`), by "ptq" or "qat", by way.
     choices: dict[str, dict[str, dict[str, tuple[float, ...]]]]
+    training: dict[str, Any]  # the settings of all its trainings, as in `TrainingConfig`
 
 
 def load_control(path: Path = CONTROL) -> Control:
@@ -153,6 +154,7 @@ def load_control(path: Path = CONTROL) -> Control:
                 choice: {kind: _by_way(found["runs"]) for kind, found in kinds.items()}
                 for choice, kinds in file["choices"].items()
             },
+            dict(file["training"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
