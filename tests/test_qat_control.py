@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import qat
+from quant_tutorial import qat, rounding
 from quant_tutorial.qat import control, shipped
 from quant_tutorial.rounding.results import scheme_of
 
@@ -74,3 +74,11 @@ def test_damaged(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="The control's figures are damaged"):
             qat.load_control(path)
+
+
+def test_the_lesson_rests_on_these_bounds() -> None:
+    found, better = qat.load_control(), rounding.load_results()["W2A2"]["best"].accuracies
+    assert min(found.choices["output"]["qat"]["accuracy"]) > max(better)
+    assert max(found.further["best"]) < max(better)
+    assert max(found.choices["same"]["ptq"]["best"]) < 0.95
+    assert min(found.choices["same"]["qat"]["accuracy"]) > 0.98
