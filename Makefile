@@ -43,9 +43,11 @@ baseline: venv
 colour: venv
 	$(BIN)/python -m quant_tutorial.training colour_digits
 
-# Train the quantized models of lesson 08 (about half an hour); what is there already stays.
+# Train the quantized models of lesson 08, and what they are compared with (about an hour and a half);
+# what is there already stays.
 qat: venv
 	$(BIN)/python -m quant_tutorial.qat.training
+	$(BIN)/python -m quant_tutorial.qat.control
 
 # Measure the rounding methods of lesson 11 (about twenty minutes); what is there already stays.
 rounding: venv

@@ -108,9 +108,10 @@ def test_the_trained_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [
         (shipped.RESULTS, qat.load_results, "The results are damaged"),
         (ROUNDING, rounding.load_results, "The results are damaged"),
+        (shipped.CONTROL, qat.load_control, "The control's figures are damaged"),
         (RECORDED, deployment.recorded_latencies, "The recorded latencies are damaged"),
     ],
-    ids=["results", "results of rounding", "latencies"],
+    ids=["results", "results of rounding", "control", "latencies"],
 )
 def test_figures(source: Path, load: Callable[[Path], Any], begins: str, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"

@@ -34,6 +34,8 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((9, 3), plotting.plot_roads),
     ((9, 3), lambda ax: plotting.plot_memory(ax, MEMORY)),
     ((10, 4), plotting.plot_choice),
+    ((9, 2.6), plotting.plot_fake_quant_node),
+    ((9, 2.8), plotting.plot_aware_layer),
 ]
 
 
@@ -154,3 +156,9 @@ def test_choice() -> None:
     assert sentence.startswith("Which program runs the file? LiteRT for Microcontrollers: full-int")
     assert "LiteRT on a GPU: float16." in sentence
     assert sentence.endswith("Download or disk: weight-only, 4 or 2 bits.")
+
+
+def test_quantization_aware_training() -> None:
+    node, layer = plotting.describe_fake_quant_node(), plotting.describe_aware_layer()
+    assert "passes the clamp inside and becomes 0 outside, passes the rounding unchanged" in node
+    assert "The convolution uses ŵ, the float weights w after a fake-quantize node" in layer

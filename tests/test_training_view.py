@@ -22,25 +22,45 @@ def test_straight_through() -> None:
     axes = Figure().subplots(1, 3)
     plotting.plot_straight_through(axes, params)
     stairs, line = (x.get_xydata() for x in axes[0].lines)
-    np.testing.assert_allclose(stairs[:, 1], fake_quantize(stairs[:, 0], params))
+    flat = ~np.isnan(stairs[:, 1])
+    assert (~flat).sum() == params.levels - 1  # a gap at each jump
+    np.testing.assert_allclose(stairs[flat, 1], fake_quantize(stairs[flat, 0], params))
     np.testing.assert_allclose(line[:, 1], np.clip(line[:, 0], -2, 1.5))
-    x, to_scale = axes[2].lines[0].get_data()
-    assert to_scale[x < -2].max() == to_scale[x < -2].min() == -4
-    assert to_scale[x > 1.5].max() == to_scale[x > 1.5].min() == 3
-    assert np.abs(to_scale[(x > -2) & (x < 1.5)]).max() <= 0.5
+    (x, inside), (_, outside) = (x.get_data() for x in axes[2].lines[:2])
+    assert set(outside[x < -2.01]) == {-4}
+    assert set(outside[x > 1.51]) == {3}
+    assert np.isnan(outside[(x > -2) & (x < 1.5)]).all()
+    assert np.nanmax(np.abs(inside)) <= 0.5
+    assert [len(ax.get_legend().texts) for ax in axes] == [2, 2, 2]
     sentence = plotting.describe_straight_through(params)
     assert "8 levels from −2 to 1.5" in sentence
     assert "−4 below and 3 above" in sentence
 
 
 def test_rescue() -> None:
-    ptq, seeds = {"a": 0.9, "b": 0.2}, {"a": [0.99, 0.98], "b": [0.97]}
+    ways = {
+        "one": {"a": [0.9], "b": [0.2]},
+        "two": {"a": [0.99, 0.98], "b": []},
+        "three": {"a": [0.95], "b": [0.97]},
+    }
     ax = Figure().subplots()
-    plotting.plot_rescue(ax, ptq, seeds)
-    drawn = [round(float(y), 6) for line in ax.lines for y in line.get_ydata()]
-    assert drawn == [10, 1, 2, 80, 3]
-    assert "a: 10.0 % without training, 1.5 % with it; b: 80.0 %" in plotting.describe_rescue(
-        ptq, seeds
+    plotting.plot_rescue(ax, ways, 0.995)
+    lines = [[round(float(y), 6) for y in line.get_ydata()] for line in ax.lines]
+    assert lines[:2] == [[1000, 150, 500], [8000, 300]]  # joined: the means of each scheme
+    assert lines[2:5] == [[1000, 8000], [100, 200], [500, 300]]
+    sentence = plotting.describe_rescue(ways, 0.995)
+    assert "the float model has 50. a: one 1,000, two 150, three 500; b: one 8,000, " in sentence
+
+
+def test_oscillation() -> None:
+    positions = np.array([[0.4, -0.6], [0.6, -0.6], [0.4, -0.6], [0.6, -0.4]])
+    ax = Figure().subplots()
+    plotting.plot_oscillation(ax, positions, first=10)
+    drawn = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 4]
+    np.testing.assert_allclose(drawn, [[-0.1, 0.1, -0.1, 0.1], [-0.1, -0.1, -0.1, 0.1]])
+    assert plotting.describe_oscillation(positions, first=10) == (
+        "2 weights from step 10 to 13: they stay within 0.10 steps of the edge between two levels, "
+        "and cross it 3, 1 times."
     )
 
 
@@ -54,7 +74,13 @@ class TestLiveTraining:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
         live = LiveTraining(
-            model, x_test[:500], data.y_test[:500], epochs=2, steps_per_epoch=40, reference=0.9946
+            model,
+            x_test[:500],
+            data.y_test[:500],
+            epochs=2,
+            steps_per_epoch=40,
+            reference=0.9946,
+            watched="conv2",
         )
         assert "has not begun" in live.text
         images, labels = mnist.to_float(data.x_train[:2560]), data.y_train[:2560]
@@ -67,6 +93,11 @@ class TestLiveTraining:
         assert f"After 80 steps the loss is {live._loss[-1]:.2f}; {share:.1%}" in live.text
         assert [step for step, _ in live._test] == [0, 40, 80]
         assert live._test[-1][1] > live._test[0][1] + 0.3
+        assert live.accuracy == live._test[-1][1]
+        assert np.shape(live.positions) == (80, 1152)
+        layer = live._model.get_layer("conv2")
+        scale, _ = layer.quantizer.scale_and_zero_point()
+        np.testing.assert_allclose(live.positions[-1], np.ravel(layer.layer.kernel / scale))
         assert "<pre" not in live._sentence.value
         drawn = live.plot._loss_line.get_ydata()
         assert list(drawn) == live._loss
@@ -100,12 +131,23 @@ class TestComparison:
         result = qat.load_results()[f"W{bits}A{bits}"]
         calibrator = "mse" if bits < 8 else "min_max"
         given = [
-            float(share) for share in re.findall(r"([\d.]+)% (?:of|when trained)", explorer.text)
+            float(share) for share in re.findall(r"([\d.]+)% (?:of 10|when trained)", explorer.text)
         ]
         assert given[0] == pytest.approx(100 * result.ptq[calibrator], abs=0.2)
         assert given[1] == pytest.approx(100 * result.qat[0], abs=0.1)
-        widths = [bar.get_width() for bar in explorer.plot._bars]
-        assert widths == pytest.approx(given[:2], abs=0.06)
+        drawn = [10_000 - mark.get_xdata()[0] for mark in explorer.plot._marks]
+        assert drawn == pytest.approx([100 * share for share in given[:2]], abs=6)
+
+    def test_the_output_can_have_8_bits(self, explorer: ComparisonExplorer) -> None:
+        explorer.bits.value = 2
+        without = explorer.plot._marks[0].get_xdata()[0]
+        trained = explorer.plot._marks[1].get_xdata()[0]
+        explorer.output.value = True
+        assert "when rounded after training, with an output of 8 bits, " in explorer.text
+        assert explorer.plot._marks[0].get_xdata()[0] < without - 2000
+        assert explorer.plot._marks[1].get_xdata()[0] == trained
+        explorer.output.value = False
+        assert explorer.plot._marks[0].get_xdata()[0] == without
 
     def test_weights_are_the_models(self, explorer: ComparisonExplorer) -> None:
         explorer.bits.value, explorer.layer.value = 2, "conv3"
@@ -117,13 +159,13 @@ class TestComparison:
         assert heights[3:] == pytest.approx(expected)
         assert sum(heights[:3]) == pytest.approx(100)
 
-    def test_images_shown_are_answered_differently(
+    def test_images_shown_are_classified_differently(
         self, explorer: ComparisonExplorer, data: mnist.Mnist, x_test: np.ndarray
     ) -> None:
         explorer.bits.value = 3
-        rounded, trained = explorer._measured[3]
+        rounded, trained = (explorer._measured[3, kind] for kind in ("rounded", "trained"))
         count = int(np.sum(rounded != trained))
-        assert f"{count:,} images are answered differently" in explorer.plot._row.text.texts[0]
+        assert f"{count:,} images are classified differently" in explorer.plot._row.text.texts[0]
         titles = explorer.plot._row.titles.texts
         assert all(titles)
         for title in titles:

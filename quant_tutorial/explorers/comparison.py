@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from quant_tutorial import models, qat
 from quant_tutorial.affine import quantize
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
-from quant_tutorial.metrics import accuracy
 from quant_tutorial.plotting import describe_flips
 from quant_tutorial.plotting.digits import SHOWN, DigitRow
 from quant_tutorial.plotting.style import BLUE, ORANGE
+from quant_tutorial.scheme import LayerScheme, TensorScheme
 from quant_tutorial.simulate import ModelParams, Simulator
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 
@@ -27,8 +28,9 @@ class ComparisonExplorer(Explorer):
     """A slider for the bit width at which a PTQ and a QAT model are compared (lesson 08).
 
     One model is rounded after training, the other one is trained with rounding. Both have weights
-    and activations of that width. When a width is chosen for the first time, both are measured on
-    all images, which takes a second or two; the results are kept.
+    and activations of that width; a checkbox gives the output of the rounded one 8 bits. When a
+    state is chosen for the first time, it is measured on all images, which takes a second or two;
+    the results are kept.
 
     Args:
         simulator: The float model, with its calibration.
@@ -47,55 +49,74 @@ class ComparisonExplorer(Explorer):
         self._simulator, self._images = simulator, images
         self._labels = np.asarray(labels)
         self._measured = _measured_on(simulator, images)
-        self._drawn: tuple[int, str] | None = None
-        reference = accuracy(models.predict(simulator.model, images), labels)
+        self._drawn: tuple[int, bool, str] | None = None
+        found = models.predict(simulator.model, images).argmax(axis=1)
         row = controls.integer("Bit width", bits, 2, 8)
         self.bits = row.slider
+        self.output = controls.checkbox("PTQ: output at 8 bits")
         self.layer = controls.choice("Weights of", list(self._simulator.weights), "conv2")
-        super().__init__(ComparisonFigure(reference), [row], [self.layer])
+        figure = ComparisonFigure(int(np.sum(found != self._labels)), len(images))
+        super().__init__(figure, [row], [self.output, self.layer])
 
     def estimate(self) -> str:
         """Show the weights at once, and the results if they are known; return the sentence."""
         bits, name = self.bits.value, self.layer.value
         self._drawn = None
-        if bits in self._measured:
+        if self._is_measured():
             return self.draw()
         self._show_weights(bits, name, _trained_integers(bits))
-        self.plot.show_accuracies(None)
+        self.plot.show_wrong(None)
         self.plot.show_flips(self._images[:0], [], None)
         self.redraw_background()
         return f"{bits} bits: measuring …"
 
     def draw(self) -> str:
         """Measure both models on all images, show how they differ, and describe it."""
-        bits, name = self.bits.value, self.layer.value
-        if self._drawn == (bits, name):
+        bits, wide, name = self.bits.value, self.output.value, self.layer.value
+        if self._drawn == (bits, wide, name):
             return self.text
-        if bits not in self._measured:
-            self._measured[bits] = self._measure(bits)
-        rounded, trained = self._measured[bits]
+        rounded = self._predicted("rounded at 8 bits" if wide else "rounded")
+        trained = self._predicted("trained")
         before, after = self._show_weights(bits, name, _trained_integers(bits))
-        shares = [float(np.mean(found == self._labels)) for found in (rounded, trained)]
-        self.plot.show_accuracies(shares)
+        wrong = [int(np.sum(found != self._labels)) for found in (rounded, trained)]
+        self.plot.show_wrong(wrong)
         differ = np.flatnonzero(rounded != trained)
         shown = differ[np.linspace(0, len(differ) - 1, min(len(differ), SHOWN)).astype(int)]
         told = [(int(self._labels[i]), int(rounded[i]), int(trained[i])) for i in shown]
         self.plot.show_flips(self._images[shown], told, len(differ))
         self.redraw_background()
-        self._drawn = bits, name
+        self._drawn = bits, wide, name
         zeros = [float(np.mean(q == 0)) for q in (before, after)]
+        shares = [1 - count / len(self._images) for count in wrong]
+        output = ", with an output of 8 bits" if wide else ""
         return (
             f"{bits} bits for weights and activations: {shares[0]:.1%} of {len(self._images):,} "
-            f"images right when rounded after training, {shares[1]:.1%} when trained with "
-            f"rounding. {describe_flips(rounded, trained)} Of the weights of {name}, "
+            f"images right when rounded after training{output}, {shares[1]:.1%} when trained with "
+            f"rounding. "
+            f"{describe_flips(rounded, trained)} Of the weights of {name}, "
             f"{zeros[0]:.0%} are 0 when rounded and {zeros[1]:.0%} when trained."
         )
 
-    def _measure(self, bits: int) -> _Measured:
-        # Their predictions are kept, but not the models themselves. A `StagedRun` would be faster,
-        # but would keep 160 MB for seven measurements.
-        pair = self._simulator.simulated(self._params(bits)), qat.load_trained(f"W{bits}A{bits}")
-        return _Measured(*(models.predict(m, self._images).argmax(axis=1) for m in pair))
+    def _is_measured(self) -> bool:
+        kind = "rounded at 8 bits" if self.output.value else "rounded"
+        return {(self.bits.value, kind), (self.bits.value, "trained")} <= self._measured.keys()
+
+    def _predicted(self, kind: str) -> NDArray[np.integer]:
+        """Return the classes that a model of the present bit width predicts."""
+        bits = self.bits.value
+        if (bits, kind) not in self._measured:
+            # The predictions are kept, but not the models. A `StagedRun` would be faster, but would
+            # keep 160 MB for seven measurements.
+            if kind == "trained":
+                model = qat.load_trained(f"W{bits}A{bits}")
+            else:
+                scheme = qat.named_scheme(bits, bits)
+                if kind != "rounded":
+                    last = list(self._simulator.weights)[-1]
+                    scheme = scheme.with_layer(last, LayerScheme(scheme.weights, TensorScheme(8)))
+                model = self._simulator.simulated(self._simulator.params(scheme))
+            self._measured[bits, kind] = models.predict(model, self._images).argmax(axis=1)
+        return self._measured[bits, kind]
 
     def _params(self, bits: int) -> ModelParams:
         return self._simulator.params(qat.named_scheme(bits, bits))
@@ -109,19 +130,14 @@ class ComparisonExplorer(Explorer):
         return before, trained[name]
 
 
-class _Measured(NamedTuple):
-    """The predicted classes at one bit width, each of shape (images,)."""
-
-    rounded: NDArray[np.integer]
-    trained: NDArray[np.integer]
-
-
+# The predicted classes, each of shape (images,), by bit width and kind of model.
+_Measured = dict[tuple[int, str], NDArray[np.integer]]
 # By the simulator: an explorer that is made again for the same images need not measure again.
-_MEASURED: WeakKeyDictionary[Simulator, tuple[Any, dict[int, _Measured]]] = WeakKeyDictionary()
+_MEASURED: WeakKeyDictionary[Simulator, tuple[Any, _Measured]] = WeakKeyDictionary()
 
 
-def _measured_on(simulator: Simulator, images: NDArray[np.float32]) -> dict[int, _Measured]:
-    """Return what was measured on these images, by bit width."""
+def _measured_on(simulator: Simulator, images: NDArray[np.float32]) -> _Measured:
+    """Return what was measured on these images."""
     measured_on, found = _MEASURED.get(simulator, (None, {}))
     if measured_on is not images:
         found = {}
@@ -140,24 +156,32 @@ def _trained_integers(bits: int) -> dict[str, NDArray[np.integer]]:
 class ComparisonFigure:
     """The picture of lesson 08's explorer: a PTQ and a QAT model of the same bit width.
 
-    Above: the accuracies, and the integers of a layer's weights. Below: images that the two models
-    classify differently.
+    Above: how many images each gets wrong, on a logarithmic axis, and the integers of a layer's
+    weights. Below: images that the two models classify differently.
 
     Args:
-        reference: The accuracy of the float model, 0 to 1.
+        reference: How many images the float model gets wrong.
+        images: How many images there are.
     """
 
-    def __init__(self, reference: float) -> None:
+    def __init__(self, reference: int, images: int) -> None:
         self.figure = Figure(figsize=(9.4, 5.0))
-        bars = self.figure.add_axes((0.085, 0.42, 0.32, 0.5))
-        bars.set_title("Accuracy on the test images", loc="left", fontsize=10)
-        bars.set(xlim=(0, 104), ylim=(-0.5, 1.5), yticks=[0, 1], xlabel="%")
-        bars.set_yticklabels(["trained\n(QAT)", "rounded\n(PTQ)"])
-        bars.axvline(100 * reference, color="black", ls="--", lw=1.2)
-        bars.text(100 * reference, 1.54, "float ", ha="right", fontsize=9)
-        bars.spines[["left", "right", "top"]].set_visible(False)
-        self._bars = bars.barh([1, 0], [0, 0], height=0.6, color=[ORANGE, BLUE])
-        self._figures = [bars.text(0, y, "", va="center", fontsize=12) for y in (1, 0)]
+        ax = self.figure.add_axes((0.085, 0.42, 0.32, 0.5))
+        ax.set_title(f"Wrong, of {images:,} test images", loc="left", fontsize=10)
+        self._start = max(reference, 1)
+        ax.set(xscale="log", xlim=(0.75 * self._start, 1.3 * images), ylim=(-0.5, 1.6))
+        ax.set(yticks=[0, 1], xlabel="images (logarithmic)")
+        ax.set_yticklabels(["trained\n(QAT)", "rounded\n(PTQ)"])
+        ticks = [tick for tick in (100, 1000, 10_000) if self._start < tick <= images]
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.axvline(self._start, color="black", ls="--", lw=1.2)
+        ax.text(1.06 * self._start, 1.45, f"float: {reference}", va="center", fontsize=9)
+        ax.spines[["left", "right", "top"]].set_visible(False)
+        kinds = ((1, "s", ORANGE), (0, "o", BLUE))
+        self._stems = [ax.plot([], [], color=color, lw=3)[0] for _, _, color in kinds]
+        self._marks = [ax.plot([], [], marker, color=color, ms=11)[0] for _, marker, color in kinds]
+        self._counts = [ax.text(self._start, y + 0.28, "", fontsize=11) for y, _, _ in kinds]
         self._histogram = self.figure.add_axes((0.5, 0.42, 0.485, 0.5))
         self._histogram.spines[["right", "top"]].set_visible(False)
         boxes = [(0.02 + 0.0805 * place, 0.01, 0.075, 0.16) for place in range(SHOWN)]
@@ -188,15 +212,17 @@ class ComparisonFigure:
             ax.set_xticks(levels if len(levels) <= 15 else levels[::3])
         ax.legend(fontsize=8, frameon=False)
 
-    def show_accuracies(self, accuracies: Sequence[float] | None) -> None:
-        """Show the accuracies of PTQ and QAT, 0 to 1, or (for None) "measuring"."""
-        for index, (bar, text) in enumerate(zip(self._bars, self._figures, strict=True)):
-            share = 100 * accuracies[index] if accuracies else 0
-            bar.set_width(share)
-            text.set_text(f"{share:.1f} %" if accuracies else "measuring …")
-            text.set_x(share - 2 if share > 40 else share + 2)
-            text.set(ha="right" if share > 40 else "left")
-            text.set_color("white" if share > 40 and index else "black")
+    def show_wrong(self, counts: Sequence[int] | None) -> None:
+        """Show how many images PTQ and QAT get wrong, or (for None) "measuring"."""
+        for index, (stem, mark, text) in enumerate(
+            zip(self._stems, self._marks, self._counts, strict=True)
+        ):
+            count, y = (counts[index] if counts else self._start), 1 - index
+            stem.set_data([self._start, count], [y, y])
+            mark.set_data([count] if counts else [], [y] if counts else [])
+            text.set_text(f"{count:,} wrong" if counts else "measuring …")
+            far = count > 20 * self._start
+            text.set(x=1.2 * count if far else 1.06 * self._start, ha="right" if far else "left")
 
     def show_flips(
         self,
@@ -212,6 +238,6 @@ class ComparisonFigure:
                 trained model.
             differing: The number of such images in all; None while it is being measured.
         """
-        said = "" if differing is None else f"{differing:,} images are answered differently"
+        said = "" if differing is None else f"{differing:,} images are classified differently"
         said += " (true digit: rounded | trained)" if differing else ""
         self._row.show(said, images, ["{}: {} | {}".format(*three) for three in answers])

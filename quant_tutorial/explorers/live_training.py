@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from quant_tutorial import models, qat
@@ -17,7 +18,8 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-_REFRESH = 0.7  # seconds between two pictures: drawing must not slow the training
+_REFRESH = 1.0  # seconds between two pictures: drawing must not slow the training
+_WINDOW = 50  # batches over which loss and accuracy are averaged
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -28,11 +30,16 @@ class LiveTraining(Explorer):
 
     Args:
         model: A model made by `quantize_aware`.
-        images: Test images in the form of the model's input, for the accuracy after each epoch.
+        images: Images that the training does not use, in the form of the model's input, for the
+            accuracy after each epoch.
         labels: The classes of the images, shape (n,).
         epochs: The number of epochs that is passed to `fit`.
         steps_per_epoch: The number of batches in an epoch.
         reference: The accuracy of the float model, 0 to 1.
+        watched: A layer whose weights to record at each step, in `positions`; None for no layer.
+
+    Attributes:
+        positions: For each step, the float weights of the watched layer, divided by their scales.
     """
 
     def __init__(
@@ -44,7 +51,10 @@ class LiveTraining(Explorer):
         epochs: int,
         steps_per_epoch: int,
         reference: float,
+        watched: str | None = None,
     ) -> None:
+        self.positions: list[NDArray[np.float32]] = []
+        self._watched = None if watched is None else model.get_layer(watched)
         self._model, self._images, self._labels = model, images, labels
         self._layers = [
             layer
@@ -68,7 +78,7 @@ class LiveTraining(Explorer):
         return [self.bar]
 
     def add(self, step: int, logs: Mapping[str, float]) -> None:
-        """Record a step: loss and accuracy of the batches since the last record, and the ranges."""
+        """Record a step: loss and accuracy of the batches before it, and the ranges."""
         self._steps.append(step)
         self._loss.append(float(logs["loss"]))
         self._share.append(float(logs["accuracy"]))
@@ -77,10 +87,22 @@ class LiveTraining(Explorer):
         self.bar.value = step
         self.update()
 
+    def watch(self) -> None:
+        """Record where the weights of the watched layer are."""
+        if self._watched is not None:
+            scale, _ = self._watched.quantizer.scale_and_zero_point()
+            kernel = self._watched.layer.kernel / scale
+            self.positions.append(keras.ops.convert_to_numpy(kernel).ravel())
+
     def add_test(self, step: int) -> None:
-        """Measure and record the accuracy on the test images after an epoch."""
+        """Measure and record the accuracy on the held-out images after an epoch."""
         self._test.append((step, self._measured()))
         self.update()
+
+    @property
+    def accuracy(self) -> float:
+        """The last measured accuracy on the held-out images, 0 to 1."""
+        return self._test[-1][1]
 
     def _measured(self) -> float:
         return accuracy(models.predict(self._model, self._images), self._labels)
@@ -91,17 +113,17 @@ class LiveTraining(Explorer):
         self.redraw_background()
         first, last = self._test[0][1], self._test[-1][1]
         if not self._steps:
-            return f"The training has not begun; {first:.0%} of the test images are right."
+            return f"The training has not begun; {first:.0%} of the held-out images are right."
         moved = ", ".join(
             f"{name} {values[-1]:.2f}"
             for name, values in zip(self._names, self._ranges, strict=True)
         )
-        read = f"{last:.1%} of the test images are right, {first:.0%} before"
+        right = f"{last:.1%} of the held-out images are right, {first:.0%} before"
         if len(self._test) == 1:
-            read = f"{first:.0%} of the test images were right before; more after the epoch"
+            right = f"{first:.0%} of the held-out images were right before; more after the epoch"
         return (
-            f"After {self._steps[-1]:,} steps the loss is {self._loss[-1]:.2f}; {read}. The ranges "
-            f"are so many times their start: {moved}."
+            f"After {self._steps[-1]:,} steps the loss is {self._loss[-1]:.2f}; {right}. Each "
+            f"range divided by its start: {moved}."
         )
 
 
@@ -112,25 +134,30 @@ class _Watcher(keras.callbacks.Callback):
         super().__init__()
         self._view, self._per_epoch = view, steps_per_epoch
         self._step, self._last = 0, 0.0
-        self._seen = {"loss": 0.0, "accuracy": 0.0}  # sums over the batches of this epoch
-        self._batches = 0
+        self._means = {"loss": 0.0, "accuracy": 0.0}  # over the batches of this epoch so far
+        self._recent: deque[dict[str, float]] = deque(maxlen=_WINDOW)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._seen, self._batches = {"loss": 0.0, "accuracy": 0.0}, 0
+        self._means = {"loss": 0.0, "accuracy": 0.0}
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         self._step += 1
-        due = time.monotonic() - self._last > _REFRESH or self._step % self._per_epoch == 0
-        if not logs or not due:
+        self._view.watch()
+        if not logs:
             return
-        # Keras reports means over the epoch so far. The growth of the sums since the last record
-        # belongs to the batches in between.
-        sums = {name: (batch + 1) * float(logs[name]) for name in self._seen}
-        new = batch + 1 - self._batches
-        recent = {name: max(sums[name] - self._seen[name], 0.0) / new for name in sums}
-        self._seen, self._batches = sums, batch + 1
-        self._view.add(self._step, recent)
-        self._last = time.monotonic()
+        # Keras reports means over the epoch so far. From two of them follows the last batch alone.
+        means = {name: float(logs[name]) for name in self._means}
+        self._recent.append(
+            {
+                name: max((batch + 1) * mean - batch * self._means[name], 0.0)
+                for name, mean in means.items()
+            }
+        )
+        self._means = means
+        if time.monotonic() - self._last > _REFRESH or self._step % self._per_epoch == 0:
+            averages = {name: float(np.mean([one[name] for one in self._recent])) for name in means}
+            self._view.add(self._step, averages)
+            self._last = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._view.add_test(self._step)
@@ -156,7 +183,7 @@ class TrainingFigure:
         self._accuracy.axhline(100 * reference, color="black", ls="--", lw=1.2, label="float")
         (self._batch_line,) = self._accuracy.plot([], [], color=SKY, label="training batches")
         (self._test_line,) = self._accuracy.plot(
-            [0], [100 * start], color=VERMILION, marker="o", ls=":", label="test images"
+            [0], [100 * start], color=VERMILION, marker="o", ls=":", label="held-out images"
         )
         self._accuracy.set(title="Accuracy in %", ylim=(0, 103))
         self._accuracy.legend(fontsize=8, loc="lower right")
@@ -185,9 +212,9 @@ class TrainingFigure:
 
         Args:
             steps: The training steps with a record.
-            loss: For each of these steps, the mean loss of the batches since the previous one.
+            loss: For each of these steps, the mean loss of the last batches up to it.
             accuracy: The accuracy on the same batches, 0 to 1.
-            test: Pairs of a step and the accuracy on the test images there, 0 to 1.
+            test: Pairs of a step and the accuracy on the held-out images there, 0 to 1.
             ranges: For each name, the range at each step divided by its start.
         """
         self._loss_line.set_data(steps, loss)

@@ -83,8 +83,14 @@ from quant_tutorial.plotting.savings import (
 from quant_tutorial.plotting.sharpness import sharpen
 from quant_tutorial.plotting.tensors import describe_integers, plot_integer_histogram
 from quant_tutorial.plotting.training import (
+    describe_aware_layer,
+    describe_fake_quant_node,
+    describe_oscillation,
     describe_rescue,
     describe_straight_through,
+    plot_aware_layer,
+    plot_fake_quant_node,
+    plot_oscillation,
     plot_rescue,
     plot_straight_through,
 )
@@ -99,6 +105,7 @@ from quant_tutorial.plotting.widths import (
 __all__ = [
     "Variant",
     "describe_all_roundings",
+    "describe_aware_layer",
     "describe_bits",
     "describe_changes",
     "describe_channel_ranges",
@@ -112,6 +119,7 @@ __all__ = [
     "describe_draws",
     "describe_energy",
     "describe_errors_by_bits",
+    "describe_fake_quant_node",
     "describe_flips",
     "describe_granularities",
     "describe_integer_layer",
@@ -124,6 +132,7 @@ __all__ = [
     "describe_moments",
     "describe_nodes",
     "describe_number",
+    "describe_oscillation",
     "describe_percent",
     "describe_points",
     "describe_ptq_steps",
@@ -142,6 +151,7 @@ __all__ = [
     "describe_workflow",
     "describe_zero_points",
     "plot_all_roundings",
+    "plot_aware_layer",
     "plot_channel_ranges",
     "plot_choice",
     "plot_clipped_histogram",
@@ -152,6 +162,7 @@ __all__ = [
     "plot_draws",
     "plot_energy",
     "plot_errors_by_bits",
+    "plot_fake_quant_node",
     "plot_granularities",
     "plot_integer_histogram",
     "plot_integer_layer",
@@ -162,6 +173,7 @@ __all__ = [
     "plot_methods",
     "plot_moments",
     "plot_nodes",
+    "plot_oscillation",
     "plot_ptq_steps",
     "plot_pushed_error",
     "plot_range_error",

@@ -15,8 +15,10 @@ from quant_tutorial.qat.layers import (
 from quant_tutorial.qat.model import float_model, frozen, quantize_aware, trained_params
 from quant_tutorial.qat.shipped import (
     SHIPPED,
+    Control,
     Result,
     TrainingConfig,
+    load_control,
     load_results,
     load_trained,
 )
@@ -25,6 +27,7 @@ from quant_tutorial.tflite import file_weights
 
 __all__ = [
     "SHIPPED",
+    "Control",
     "QuantizeActivation",
     "QuantizeWeights",
     "QuantizedLayer",
@@ -36,6 +39,7 @@ __all__ = [
     "float_model",
     "frozen",
     "int8_file",
+    "load_control",
     "load_results",
     "load_trained",
     "low_bit_file",

@@ -4,6 +4,7 @@
     ∂x̂/∂x = 1 inside the range, 0 outside             the straight-through estimator
     ∂x̂/∂s = round(x/s) − x/s inside the range,        the gradient that follows for the scale
             qmin − z or qmax − z outside
+    s = s₀ · e^t, so ∂x̂/∂t = s · ∂x̂/∂s      what a learned range trains is t
 
 The forward pass is that of `simulate`. Rounding is a staircase: its gradient is 0 wherever it is
 defined, so that nothing would be learned. The straight-through estimator (Bengio, Léonard and

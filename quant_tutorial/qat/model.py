@@ -2,7 +2,9 @@
 
 Batch norm is folded before the training begins, with the statistics of the float training. The
 quantized training then runs on the same layers that are deployed, so that training and inference
-compute the same. Folding afterwards would move the weights off their levels.
+compute the same. With one scale for each channel one could also fold afterwards: the factor of a
+channel would go into its scale, and the integers would stay. With one scale for a whole layer it
+would move the weights off their levels.
 
 Krishnamoorthi (2018, section 3.2.2) freezes the statistics late in training. Here they are frozen
 from the first step, because a network that is already trained needs no new ones.

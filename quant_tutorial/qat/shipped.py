@@ -19,9 +19,11 @@ import numpy as np
 
 FOLDER = Path(__file__).parents[1] / "data" / "qat"
 RESULTS = FOLDER / "qat.json"
+CONTROL = FOLDER / "control.json"
 SEEDS = (1, 2, 3)
 
 _COMMAND = "python -m quant_tutorial.qat.training"
+_CONTROL_COMMAND = "python -m quant_tutorial.qat.control"
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,48 @@ def load_results(path: Path = RESULTS) -> dict[str, Result]:
         }
 
     return saving.read_results(path, _COMMAND, parse)
+
+
+class Control(NamedTuple):
+    """What QAT is compared with: accuracies on all 10,000 test images, 0 to 1 (lesson 08).
+
+    A way is "float" (not quantized), "accuracy" (of QAT), or one of lesson 11's ways to round:
+    "nearest" and "best". Each has one accuracy for each run. The trainings are `training`.
+    """
+
+    further: dict[str, tuple[float, ...]]  # after further float epochs: by way
+    # Of W2A2, by the choice of what keeps 8 bits (see `qat.control`), by "ptq" or "qat", by way.
+    choices: dict[str, dict[str, dict[str, tuple[float, ...]]]]
+    training: dict[str, Any]  # the settings of all its trainings, as in `TrainingConfig`
+
+
+def load_control(path: Path = CONTROL) -> Control:
+    """Load the accuracies that `qat.control` has measured (lesson 08).
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is damaged.
+    """
+    way_out = f"Make it with {_CONTROL_COMMAND}"
+    file = saving.read_json(path, "The control's figures", way_out)
+    try:
+        return Control(
+            _by_way(file["float"]["runs"]),
+            {
+                choice: {kind: _by_way(found["runs"]) for kind, found in kinds.items()}
+                for choice, kinds in file["choices"].items()
+            },
+            dict(file["training"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The control's figures are damaged ({error!r}): {path}. {way_out}"
+        ) from None
+
+
+def _by_way(runs: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:
+    ways = [key for key in runs[0] if key not in ("seed", "draw", "minutes")] if runs else []
+    return {way: tuple(float(run[way]) for run in runs) for way in ways}
 
 
 def model_path(name: str, folder: Path = FOLDER) -> Path:

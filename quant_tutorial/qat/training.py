@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 _COMMAND = "python -m quant_tutorial.qat.training"
 _BATCH = 128
-_CALIBRATION = 500  # training images from which the initial ranges are chosen
+CALIBRATION = 500  # training images from which the initial ranges are chosen
 
 
 def train(
@@ -82,7 +82,7 @@ def _run(name: str, seed: int, data: mnist.Mnist, folder: Path) -> dict[str, Any
     The model of the first seed is written to the folder, if its ranges are learned.
     """
     config, start = SHIPPED[name], time.monotonic()
-    calibration = mnist.to_float(data.x_train[:_CALIBRATION])
+    calibration = mnist.to_float(data.x_train[:CALIBRATION])
     keras.utils.set_random_seed(seed)
     model = quantize_aware(models.load_baseline(), config.scheme, calibration, ranges=config.ranges)
     train(
@@ -127,18 +127,24 @@ def main() -> None:
 
     tf.config.experimental.enable_op_determinism()
     data, path = mnist.load(), options.folder / RESULTS.name
-    simulator = Simulator(models.load_baseline(), mnist.to_float(data.x_train[:_CALIBRATION]))
+    simulator = Simulator(models.load_baseline(), mnist.to_float(data.x_train[:CALIBRATION]))
     found = json.loads(path.read_text())["models"] if path.exists() else {}
     for name in names:
         entry = {"training": dataclasses.asdict(SHIPPED[name]), "ptq": _ptq(name, data, simulator)}
         known = found.get(name, {})
-        same = json.loads(json.dumps(entry["training"])) == known.get("training")
+        same = _settings(entry["training"]) == _settings(known.get("training", {}))
         entry["runs"] = known["runs"] if same and not options.again else []
-        for seed in SHIPPED[name].seeds[len(entry["runs"]) :]:
+        done = {run["seed"] for run in entry["runs"]}
+        for seed in [seed for seed in SHIPPED[name].seeds if seed not in done]:
             entry["runs"].append(_run(name, seed, data, options.folder))
             found[name] = entry
             print(name, entry["runs"][-1], flush=True)
             _write(path, {known: found[known] for known in SHIPPED if known in found})
+
+
+def _settings(training: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run depends on: all but which seeds are to be run."""
+    return {name: value for name, value in training.items() if name != "seeds"}
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
