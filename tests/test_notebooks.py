@@ -145,14 +145,8 @@ def test_every_figure_has_its_sentence(path: Path) -> None:
         assert not pictures or len(words.split()) >= 8, cell["id"]
 
 
-# TODO: run these again, and take the list out.
-NOT_YET_SHARP = ("05", "06", "07", "08", "09", "10")
-
-
 @every_notebook
 def test_pictures_are_equally_sharp(path: Path) -> None:
-    if path.stem.startswith(NOT_YET_SHARP):
-        pytest.skip("last run before figures were drawn sharper")
     for cell in code_cells(path):
         for output in cell["outputs"]:
             if "image/png" in output.get("data", {}):
