@@ -44,7 +44,7 @@ def tflite_accuracy(model_bytes: bytes) -> float:
 
 
 def is_calibrated(model_bytes: bytes) -> str | None:
-    """Return None for a .tflite file with more than 99 % accuracy, and else a hint."""
+    """Return None for a .tflite file with more than 99% accuracy, and else a hint."""
     accuracy = tflite_accuracy(model_bytes)
     return (
         None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
