@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quant_tutorial.plotting.sharpness import page_size
+from quant_tutorial.web import mathml
 from quant_tutorial.web.frames import is_explorer
 
 import nbformat
@@ -165,6 +166,13 @@ def test_ignored_outputs_give_their_reason(path: Path) -> None:
             assert reason, cell["id"]
             # Times depend on what else the machine does: `make benchmark` holds them to a bound.
             assert "assert " in source or reason[1] == "times", cell["id"]
+
+
+@every_notebook
+def test_the_web_edition_knows_every_formula(path: Path) -> None:
+    text = re.sub(r"`[^`]*`", "", prose(path))
+    for block, inline in re.findall(r"\$\$(.+?)\$\$|\$(.+?)\$", text, re.S):
+        mathml.mathml(block or inline, block=bool(block))
 
 
 @every_notebook
