@@ -75,7 +75,7 @@ def arena_bytes(model_bytes: bytes) -> int:
     result is the largest such sum, with each tensor rounded up to 16 bytes as in LiteRT for
     Microcontrollers. Its arena must be larger, because it also holds the interpreter's structures
     (2.7 kB for the course's int8 model on a 64-bit computer) and the working memory of the kernels,
-    for example for unpacked int4 weights.
+    for example for unpacked int4 weights. The states of recurrent ops stay in memory throughout.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model.
@@ -86,7 +86,10 @@ def arena_bytes(model_bytes: bytes) -> int:
     flowing: dict[int, Tensor] = {tensor.index: tensor for tensor in found.inputs}
     for step, op in enumerate(found.ops):
         for tensor in (*op.inputs, *op.outputs):
-            if tensor.kind in FLOWING or tensor.kind.startswith("dequantized"):
+            if tensor.kind == "state":
+                flowing[tensor.index] = tensor
+                first[tensor.index], last[tensor.index] = 0, len(found.ops)
+            elif tensor.kind in FLOWING or tensor.kind.startswith("dequantized"):
                 flowing[tensor.index] = tensor
                 first.setdefault(tensor.index, step)
                 last[tensor.index] = step
