@@ -16,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 FLOWING = ("input", "output", "activation")  # kinds that are computed for each image
+_COMPUTED = (*FLOWING, "state")
 CASTS = ("QUANTIZE", "DEQUANTIZE")
 # The ops with weights among their inputs: they stand in place 1, and the bias follows them.
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
@@ -96,7 +97,7 @@ class Op:
     @property
     def paths(self) -> list[tuple[str, ...]]:
         """The paths of its Keras layers, as the tensors' names have them; see `op_names`."""
-        weights = (tensor.name for tensor in self.inputs if tensor.kind not in FLOWING)
+        weights = (tensor.name for tensor in self.inputs if tensor.kind not in _COMPUTED)
         return op_names.op_scopes((tensor.name for tensor in self.outputs), weights)
 
     def __str__(self) -> str:

@@ -120,14 +120,14 @@ def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -
     float_bytes = float_model if is_file else convert(float_model, "float32")
     float_file = flatbuffer.graph(float_bytes, "float_model")
     integer_file = flatbuffer.graph(integer_bytes, "integer_bytes")
-    _require_float32(float_file, is_file)
-    for name, file in (("float_model", float_file), ("integer_bytes", integer_file)):
-        _require_single_images(name, file)
     if not any(tensor.params for op in integer_file.ops for tensor in op.outputs):
         raise ValueError(
             "integer_bytes must be a file with integer activations, got one without: convert with "
             "mode 'int8', and give the float model first."
         )
+    _require_float32(float_file, is_file)
+    for name, file in (("float_model", float_file), ("integer_bytes", integer_file)):
+        _require_single_images(name, file)
     pairs = _pairs(float_file.ops, integer_file.ops)
     images = file_images("images", images, float_file.inputs[0])
     model, entry = flatbuffer.read(float_bytes), _quantized_input(integer_file)
@@ -143,10 +143,11 @@ def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -
             at_input.add(integers.value(entry), image[np.newaxis], image[np.newaxis])
         for row, (float_op, op) in enumerate(pairs):
             alone[row].invoke([integers.value(tensor) for tensor in _flowing(op)])
-            result = integers.value(op.outputs[0])
-            expected = floats.value(float_op.outputs[0])
-            own = alone[row].value(float_op.outputs[0])
-            errors[row].add(result, own, expected)
+            for made, float_made in zip(op.outputs, float_op.outputs, strict=True):
+                if made.params != op.outputs[0].params:  # such as the places of the largest values
+                    continue
+                result, expected = integers.value(made), floats.value(float_made)
+                errors[row].add(result, alone[row].value(float_made), expected)
     rows = [] if entry is None else [at_input.row("INPUT", (), entry)]
     for (_, op), found in zip(pairs, errors, strict=True):
         rows.append(found.row(op.type, op.layers, op.outputs[0]))
@@ -278,5 +279,7 @@ def _quantized_input(integer_file: Graph) -> Tensor | None:
     """Return the quantized image: the input itself, or else the output of a first QUANTIZE op."""
     if integer_file.inputs[0].params is not None:
         return integer_file.inputs[0]
-    first = integer_file.ops[0]
-    return first.outputs[0] if first.type == "QUANTIZE" else None
+    doors = (
+        op for op in integer_file.ops if op.type == "QUANTIZE" and op.inputs[0].kind == "input"
+    )
+    return next((op.outputs[0] for op in doors), None)
