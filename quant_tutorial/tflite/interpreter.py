@@ -15,7 +15,6 @@ from quant_tutorial import quiet
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.flatbuffer import Graph
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
@@ -99,4 +98,4 @@ class Runner:
 
     def value(self, index: int) -> NDArray[Any]:
         """Return the values of a tensor after a run."""
-        return np.asarray(self._interpreter.get_tensor(index))
+        return self._interpreter.get_tensor(index)

@@ -107,12 +107,14 @@ def outputs_of(
             several images at a time computes a tensor without a row for each.
     """
     found: dict[int, NDArray[Any]] = {}
+    size = batch_size(graph.inputs[0])
     for rows in invoke_each(runner, graph.inputs[0], images):
         for tensor in wanted:
-            values = _in_rows(runner.value(tensor.index), tensor, graph.inputs[0])
-            if tensor.index not in found:
-                found[tensor.index] = np.empty((len(images), *values.shape[1:]), values.dtype)
-            found[tensor.index][rows] = values[: rows.stop - rows.start]
+            index = tensor.index
+            values = _in_rows(runner.value(index), tensor, size)
+            if index not in found:
+                found[index] = np.empty((len(images), *values.shape[1:]), values.dtype)
+            found[index][rows] = values if size == 1 else values[: rows.stop - rows.start]
     return found
 
 
@@ -165,17 +167,16 @@ def single_input_output(graph: Graph) -> tuple[Tensor, Tensor]:
         ValueError: when it has several of either.
     """
     for side, found, way_out in (
-        ("input", graph.inputs, "that holds them side by side, cut apart inside the model"),
+        ("input", graph.inputs, "with a single input that holds them side by side"),
         (
             "output",
             graph.outputs,
-            "each, with keras.Model(model.inputs, model.outputs[0]) and so on",
+            "for each: keras.Model(model.inputs, model.outputs[0]) and so on",
         ),
     ):
         if len(found) != 1:
             raise ValueError(
-                f"The model must have one {side}, it has {len(found)}. Convert a model with one "
-                f"{side} {way_out}."
+                f"The model must have one {side}, it has {len(found)}. Convert a model {way_out}."
             )
     return graph.inputs[0], graph.outputs[0]
 
@@ -226,9 +227,8 @@ def batch_size(entry: Tensor) -> int:
     return max(entry.shape[0], 1)
 
 
-def _in_rows(values: NDArray[Any], tensor: Tensor, entry: Tensor) -> NDArray[Any]:
+def _in_rows(values: NDArray[Any], tensor: Tensor, size: int) -> NDArray[Any]:
     """Return the values of a tensor with one row for each image of a batch."""
-    size = batch_size(entry)
     if values.shape[:1] == (size,):
         return values
     if size == 1:  # they all belong to the one image
