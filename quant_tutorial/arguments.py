@@ -83,23 +83,61 @@ def checked_images(
     return images if images.dtype.kind in "iu" else _finite(name, images)
 
 
+def checked_integers(
+    name: str, values: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike
+) -> NDArray[Any]:
+    """Return whole numbers, such as the numbers of words, in the type of a model's input.
+
+    Args:
+        name: The name of the argument, for the error messages.
+        values: Integers or truth values, shape (n, …), n ≥ 1.
+        shape: The shape of one example that the model expects, without the batch axis.
+        dtype: The type of the model's input, an integer type or bool.
+
+    Raises:
+        ValueError: for something that is not an array, a wrong shape, no examples, floats, and
+            numbers for which the type has no room.
+    """
+    values, dtype = _as_array(name, values, shape), np.dtype(dtype)
+    if values.dtype.kind not in "iub":
+        raise ValueError(
+            f"{name} must hold {dtype} values, because the model's input does, got "
+            f"{values.dtype}: give {name}.astype({dtype.name!r}) if that loses nothing."
+        )
+    if values.shape[1:] != tuple(shape) or values.ndim == 0 or len(values) == 0:
+        wanted = ("n", *shape)
+        raise ValueError(f"{name} must have the shape {wanted} with n ≥ 1, got {values.shape}.")
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if values.size and not (low <= values.min() and values.max() <= high):
+        raise ValueError(
+            f"{name} must hold values from {low} to {high}, as the model's input ({dtype}) does, "
+            f"got {values.min()} to {values.max()}."
+        )
+    return values.astype(dtype, copy=False)
+
+
 def checked_calibration(
     images: ArrayLike,
     shape: tuple[int | None, ...],
     input_range: tuple[float, float] | None,
-) -> NDArray[np.float32]:
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
     """Return calibration images as float32; integers are converted without rescaling.
 
     Args:
         images: The images, shape (n, …), n ≥ 1.
         shape: The input shape of the model, with the batch axis first.
         input_range: The range that the model was trained on; None skips the check.
+        dtype: The type of the model's input. An integer type, or bool, has no range to check: the
+            values are returned in it, see `checked_integers`.
 
     Raises:
         ValueError: for no images, something that is not an array, a wrong shape, values that are
             not finite or lie outside the range, and for images whose largest magnitude is less than
             1% of the range's width.
     """
+    if np.dtype(dtype).kind in "iub":
+        return checked_integers("calibration", images, tuple(shape[1:]), dtype)
     images = _as_array("calibration", images, tuple(shape[1:]))
     if images.size == 0:
         raise ValueError("calibration must hold at least one image, got none.")

@@ -220,6 +220,21 @@ def weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     }
 
 
+def single_ended(model: keras.Model) -> keras.Model:
+    """Return a model that takes and gives tensors, where it has lists or dictionaries of one.
+
+    Layers and weights are shared; other models are returned as they are. Lesson 12.
+    """
+    ends = [getattr(model, "input", None), getattr(model, "output", None)]
+    if not any(isinstance(end, list | tuple | dict) and len(end) == 1 for end in ends):
+        return model
+    ends = [
+        tensors[0] if len(tensors) == 1 else end
+        for end, tensors in zip(ends, (model.inputs, model.outputs), strict=True)
+    ]
+    return keras.Model(*ends, name=model.name)
+
+
 def copied(model: keras.Model) -> keras.Model:
     """Return a copy of a model with weights of its own, and without an optimizer (lesson 08).
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from quant_tutorial import saving, tflite
-from quant_tutorial.affine import quantize
 from quant_tutorial.arguments import checked_whole
+from quant_tutorial.tflite.running import batch_size, file_images, input_options
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,18 +156,24 @@ def _input_of(name: str, model_bytes: bytes, image: NDArray[np.float32]) -> NDAr
     try:
         # The time of a file that LiteRT computes wrongly would mean nothing.
         tflite.predict(model_bytes, images)
+        size = batch_size(tflite.input_output(model_bytes)[0])
+        if size > 1:
+            raise ValueError(
+                f"The file takes {size} images at a time, and the time of one is measured: convert "
+                "the model for one image at a time, as tflite.convert does."
+            )
     except ValueError as error:
         if name:
             error.add_note(f"This is about the file {name!r}.")
         raise
-    params = tflite.input_output(model_bytes)[0].params
-    return images.astype(np.float32) if params is None else quantize(images, params)
+    return file_images("image", images, tflite.input_output(model_bytes)[0])
 
 
 def _timed(
     model_bytes: bytes, image: NDArray[np.generic], threads: int, runs: int, warm_up: int
 ) -> list[float]:
-    interpreter = tflite.make_interpreter(model_bytes, threads=threads)
+    options = input_options(tflite.input_output(model_bytes)[0], image)
+    interpreter = tflite.make_interpreter(model_bytes, threads=threads, **options)
     source = interpreter.get_input_details()[0]["index"]
     seconds = []
     for _ in range(warm_up + runs):

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from quant_tutorial import op_names
 from quant_tutorial.affine import QuantParams
@@ -16,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 FLOWING = ("input", "output", "activation")  # kinds that are computed for each image
+_COMPUTED = (*FLOWING, "state")
 CASTS = ("QUANTIZE", "DEQUANTIZE")
 # The ops with weights among their inputs: they stand in place 1, and the bias follows them.
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
@@ -52,7 +53,7 @@ class Tensor:
     zero_points: NDArray[np.int64]
     axis: int  # the axis of the channels
     type: str  # as in the file: "float32", "int8", "int4", …
-    kind: str  # input, output, activation, weights, dequantized weights, bias or constant
+    kind: str  # input, output, activation, state, weights, dequantized weights, bias or constant
     bytes: int  # of its values: in the file for a constant, else in memory for one image
     index: int  # its number in the file, which the interpreter's get_tensor takes
     is_blockwise: bool = False  # weights with a scale for each block of some values
@@ -96,7 +97,7 @@ class Op:
     @property
     def paths(self) -> list[tuple[str, ...]]:
         """The paths of its Keras layers, as the tensors' names have them; see `op_names`."""
-        weights = (tensor.name for tensor in self.inputs if tensor.kind not in FLOWING)
+        weights = (tensor.name for tensor in self.inputs if tensor.kind not in _COMPUTED)
         return op_names.op_scopes((tensor.name for tensor in self.outputs), weights)
 
     def __str__(self) -> str:
@@ -116,6 +117,9 @@ class Graph:
     # For each signature the names of its inputs and of its outputs.
     signatures: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
     size: int  # of the file, in bytes
+    # How ops keep values for their next run, in this graph or another of the file: in tensors of
+    # their own, as recurrent ops do, or in variables, which other ops read and write.
+    memory: Literal["none", "tensors", "variables"]
 
     @property
     def op_types(self) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 _OPS = code_names(schema.BuiltinOperator)
 _LARGEST = 2**30  # bytes of one tensor: a damaged length asks for far more, a sound model for less
 _LARGEST_RANK = 8  # LiteRT's kernels have room for so many axes, most of them for fewer
+_MEMORIES = ("none", "tensors", "variables")  # the later needs more to be forgotten
 _RECURRENT = re.compile("LSTM|RNN|SVDF")
 _BUILTIN = frozenset(_OPS.values())
 
@@ -88,7 +89,8 @@ def _checked_graph(model_bytes: bytes) -> Graph:
     main = parts[0]
     suffixed = op_names.has_suffixes(tensor.name for tensor in main.tensors)
     ops = tuple(replace(op, layers=_layers(op, suffixed)) for op in main.ops)
-    return replace(main, ops=ops, signatures=signatures_of(model, parts))
+    memory = max((part.memory for part in parts), key=_MEMORIES.index)
+    return replace(main, ops=ops, signatures=signatures_of(model, parts), memory=memory)
 
 
 def _layers(op: Op, suffixed: bool) -> tuple[str, ...]:
@@ -122,7 +124,8 @@ def _part(file: _File, number: int) -> Graph:
     ]
     calls = [_call(file, index, op, count) for index, op in enumerate(part.operators or ())]
     values = [_values(file, index, tensor) for index, tensor in enumerate(part.tensors or ())]
-    kinds = _kinds(calls, [v is not None for v in values], *ends)
+    states = {index for index, raw in enumerate(part.tensors or ()) if raw.isVariable}
+    kinds = _kinds(calls, [v is not None for v in values], states, *ends)
     tensors = tuple(
         _tensor(file, index, tensor, values[index], kinds[index])
         for index, tensor in enumerate(part.tensors or ())
@@ -136,9 +139,12 @@ def _part(file: _File, number: int) -> Graph:
         ops.append(Op(index, op_type, there, exits, options))
     inputs, outputs = (tuple(tensors[i] for i in ids) for ids in ends)
     stored = {index for index, found in enumerate(values) if found is not None}
-    stored |= {index for index, raw in enumerate(part.tensors or ()) if raw.isVariable}
-    check_order(ops, inputs, outputs, stored)
-    return Graph(tuple(ops), tensors, inputs, outputs, MappingProxyType({}), len(file.content))
+    check_order(ops, inputs, outputs, stored | states)
+    memory = "tensors" if states else "none"
+    if any(op.type == "VAR_HANDLE" for op in ops):
+        memory = "variables"
+    size = len(file.content)
+    return Graph(tuple(ops), tensors, inputs, outputs, MappingProxyType({}), size, memory)
 
 
 class _Call(NamedTuple):
@@ -173,6 +179,7 @@ def _call(file: _File, index: int, op: Any, count: int) -> _Call:
 def _kinds(
     calls: Sequence[_Call],
     constant: Sequence[bool],
+    states: Iterable[int],
     inputs: Iterable[int],
     outputs: Iterable[int],
 ) -> list[str]:
@@ -188,7 +195,7 @@ def _kinds(
             source, target = call.inputs[0], call.outputs[0]
             if constant[source]:
                 kinds[source], kinds[target] = kinds[target], f"dequantized {kinds[target]}"
-    for ids, kind in ((inputs, "input"), (outputs, "output")):
+    for ids, kind in ((states, "state"), (inputs, "input"), (outputs, "output")):
         for index in ids:
             kinds[index] = kind
     return kinds

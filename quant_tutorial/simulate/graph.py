@@ -218,9 +218,15 @@ def _functional(model: keras.Model) -> keras.Model:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"model must have one input and one output, it has {len(model.inputs)} and "
-            f"{len(model.outputs)}."
+            f"{len(model.outputs)}: give keras.Model(x, y) of one output y and the only input x "
+            "that it is computed from."
         )
-    return model
+    if not model.inputs[0].dtype.startswith(("float", "bfloat")):
+        raise ValueError(
+            f"model must take floats, its input holds {model.inputs[0].dtype} values, which are "
+            "not quantized: build it with an Input of floats, and do before it what needs integers."
+        )
+    return models.single_ended(model)
 
 
 def _check_operation(operation: Any) -> None:

@@ -10,14 +10,9 @@ from quant_tutorial.tflite.evaluation import (
     tensors,
 )
 from quant_tutorial.tflite.inspection import Inspection, file_weights, inspect
-from quant_tutorial.tflite.interpreter import (
-    KERNELS,
-    delegated_ops,
-    make_interpreter,
-    run,
-    run_all,
-)
+from quant_tutorial.tflite.interpreter import KERNELS, delegated_ops, make_interpreter
 from quant_tutorial.tflite.recipes import RECIPES, Recipe, apply_recipe, export_litert
+from quant_tutorial.tflite.running import run, run_all
 
 __all__ = [
     "KERNELS",

@@ -9,14 +9,15 @@ from typing import Any, Literal, get_args
 
 from quant_tutorial import flatbuffer, quiet, saving
 from quant_tutorial.arguments import checked_calibration, checked_choice
-from quant_tutorial.flatbuffer import CASTS, Graph
+from quant_tutorial.flatbuffer import CASTS, Graph, Op
 from quant_tutorial.frameworks import tf
 from quant_tutorial.tflite import selective
+from quant_tutorial.tflite.inspection import doors_and_float_ops
 from quant_tutorial.tflite.saved_model import (
     export_saved_model,
     has_fake_quant,
-    input_shape,
     layer_names,
+    model_input,
 )
 
 import numpy as np
@@ -57,7 +58,8 @@ def convert(
 
     Args:
         model: A built Keras 3 model or tf_keras model (such as TFMOT's) with one input, or the
-            folder of a SavedModel with one signature "serving_default".
+            folder of a SavedModel with one signature "serving_default". An input of integers, such
+            as the numbers of words, is one in the file as well, in every mode.
         mode: "float32"; "float16": float16 weights, float32 arithmetic; "dynamic": dynamic-range
             quantization, int8 weights and float activations; "int8_fallback": int8 where an op has
             an int8 version, float elsewhere; "int8": full-integer int8, or an error; "int16x8":
@@ -65,13 +67,14 @@ def convert(
             weights of fewer than 1,024 values in float. Activations have one scale for each tensor:
             int8 activations are asymmetric, int16 ones symmetric.
         calibration: For the last three modes: images as the model takes them, shape (n, …),
-            float32. The converter runs the model on them and records the minimum and maximum of
-            each activation. In the two int8 modes, a model that was trained with fake quantization
-            needs no images, because it contains its own ranges.
+            float32, or integers for a model that takes integers. The converter runs the model on
+            them and records the minimum and maximum of each activation. In the two int8 modes, a
+            model that was trained with fake quantization needs no images, because it contains its
+            own ranges.
         io: The type of the file's input and output, see `MODES`. With "float32" in an integer mode,
             the file begins with a QUANTIZE op and ends with a DEQUANTIZE op.
         input_range: The range that the model was trained on; calibration images outside it are
-            refused. None skips the check.
+            refused. None skips the check. It is not used for a model that takes integers.
         per_channel: Whether each output channel of the weights has its own scale.
         float_layers: With "int8_fallback": names of layers that stay in float (selective
             quantization), along with whatever is fused into their ops. A pooling layer can stay in
@@ -83,18 +86,24 @@ def convert(
             missing, not an array, not finite, of the wrong shape or outside the range; for an
             option that does not match the mode; for a loop where activations are quantized; for an
             op that would stay in float in a full-integer file, or become an integer op although
-            `float_layers` or `float_ops` exempts it.
+            `float_layers` or `float_ops` exempts it; for whole numbers, such as those of words,
+            that the file would round because the model takes floats.
         RuntimeError: with "int16x8", for an op that has no such version.
     """
     io = _checked_options(mode, io, calibration, per_channel, float_layers, float_ops)
-    shape, known = input_shape(model), layer_names(model)
+    entry, known = model_input(model), layer_names(model)
     if known is not None and (unknown := [name for name in float_layers if name not in known]):
         raise ValueError(
             f"float_layers: the model has no layer {unknown[0]!r}; it has {', '.join(known)}."
         )
+    if entry.is_integer and mode == "int16x8":
+        raise ValueError(
+            f"Mode 'int16x8' is not possible for a model whose input holds {entry.dtype} values: "
+            "the converter has no such version of the ops that take them. Use mode 'int8'."
+        )
     images = None
     if calibration is not None:
-        images = checked_calibration(calibration, shape, input_range)
+        images = checked_calibration(calibration, entry.shape, input_range, entry.dtype)
     with tempfile.TemporaryDirectory() as folder:
         with quiet.all_output():
             export_saved_model(model, folder)
@@ -103,7 +112,7 @@ def convert(
             raise ValueError(
                 f"calibration must hold at least one image: mode {mode!r} needs the ranges of the "
                 "model's activations, and the converter measures them on these images. Give some "
-                f"hundred training images, shape {('n', *shape[1:])}, scaled as for its training."
+                f"hundred training images, shape {('n', *entry.shape[1:])}, scaled as for its training."
             )
         with quiet.all_output():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -111,10 +120,13 @@ def convert(
             _refuse_loops(folder)
         _set_mode(converter, mode, images, io, per_channel)
         if float_layers or float_ops:
-            return selective.quantize_all_but(converter, model, float_layers, float_ops, io)
-        content = _converted(converter, mode)
+            content = selective.quantize_all_but(converter, model, float_layers, float_ops, io)
+        else:
+            content = _converted(converter, mode)
+    graph = flatbuffer.graph(content)
+    _refuse_rounded_numbers(graph)
     if mode in ("int8", "int16x8"):
-        _require_integer_ops(flatbuffer.graph(content), calibrated=images is not None)
+        _require_integer_ops(graph, io, calibrated=images is not None)
     return content
 
 
@@ -208,17 +220,58 @@ def _converted(converter: Any, mode: str) -> bytes:
         raise
 
 
-def _require_integer_ops(graph: Graph, *, calibrated: bool) -> None:
+def _require_integer_ops(graph: Graph, io: str, *, calibrated: bool) -> None:
     # The converter was told to use integer ops only. Nevertheless, where an op has no int8 version,
     # it silently puts the float op between DEQUANTIZE and QUANTIZE.
+    doors, others = doors_and_float_ops(graph)
+    for op in others:
+        if op.type in CASTS:
+            continue
+        reason = (
+            "the converter has no integer version of it"
+            if calibrated
+            else "the model's fake quantization gives it no range; calibration images would"
+        )
+        way_out = "Mode 'int8_fallback' allows float ops."
+        if op.type == "CAST" and op.inputs[0].kind == "input" and op.inputs[0].is_float:
+            raise _whole_numbers_error(op)
+        if op.type == "CAST" and op.inputs[0].kind == "input":
+            reason = f"it makes floats of the input, which holds {op.inputs[0].type} values"
+            way_out = (
+                "Build the model with a float input, keras.Input(…, dtype='float32'), and give it "
+                "the same numbers; or use mode 'int8_fallback', which allows float ops."
+            )
+        raise ValueError(
+            f"A full-integer file is not possible: {op} stays in float, because {reason}. {way_out}"
+        )
+    if others or (doors and io != "float32"):
+        raise ValueError(
+            f"A full-integer file is not possible: the converter leaves {(others or doors)[0]} in "
+            "it. Mode 'int8_fallback' allows float ops."
+        )
+
+
+def _refuse_rounded_numbers(graph: Graph) -> None:
+    """Raise a ValueError for a file that rounds an input before it takes it for whole numbers."""
+    rounded = {tensor.index for tensor in graph.inputs if tensor.params is not None}
+    rounded |= {
+        op.outputs[0].index
+        for op in graph.ops
+        if op.type == "QUANTIZE" and op.inputs[0].kind == "input"
+    }
     for op in graph.ops:
-        if op.type not in CASTS and any(t.is_float for t in op.outputs):
-            reason = (
-                "the converter has no integer version of it"
-                if calibrated
-                else "the model's fake quantization gives it no range; calibration images would"
-            )
-            raise ValueError(
-                f"A full-integer file is not possible: {op} stays in float, because {reason}. Mode "
-                "'int8_fallback' allows float ops."
-            )
+        if not any(tensor.index in rounded for tensor in op.inputs):
+            continue
+        if op.type in CASTS:
+            rounded |= {tensor.index for tensor in op.outputs}
+        elif op.type == "CAST" and not op.outputs[0].is_float:
+            raise _whole_numbers_error(op)
+
+
+def _whole_numbers_error(op: Op) -> ValueError:
+    return ValueError(
+        f"A file with quantized inputs is not possible: {op} takes them for whole numbers, such as "
+        "the numbers of words, and they would be rounded to a scale first. Build the model with an "
+        "integer input, keras.Input(…, dtype='int32'), which stays as it is; or use mode "
+        "'int8_fallback' with io='float32'."
+    )

@@ -24,15 +24,18 @@ from typing import Any, NamedTuple
 
 from quant_tutorial import flatbuffer
 from quant_tutorial.affine import dequantize, quantize
-from quant_tutorial.arguments import checked_images
 from quant_tutorial.flatbuffer import CASTS, FLOWING, Graph, Op, Tensor
 from quant_tutorial.table import Table
 from quant_tutorial.tflite.conversion import convert
-from quant_tutorial.tflite.interpreter import make_interpreter
+from quant_tutorial.tflite.interpreter import Runner
+from quant_tutorial.tflite.running import file_images
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
+
+# LiteRT's reference kernel leaves the zero point of integers out; a test shows that it still does.
+_WRONG_REFERENCE = ("SUM",)
 
 
 class TensorError(NamedTuple):
@@ -96,33 +99,41 @@ class Debugging:
 def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -> Debugging:
     """Compare each op of an integer `.tflite` model with the float op it was made from (lesson 06).
 
-    Both run on LiteRT's reference kernels, which produce the same integers on every machine.
+    Both run on LiteRT's reference kernels, which produce the same integers on every machine, or on
+    the optimized kernels where those lack one of the ops or compute it wrongly. Ops that read and
+    write variables have no row of their own. As everywhere, each image is computed as the first
+    one.
 
     Args:
-        float_model: The float32 file, or a model that `tflite.convert` accepts.
+        float_model: The float32 file, or a model that `tflite.convert` accepts. It takes one image
+            at a time.
         integer_bytes: A file made from the same model, with the ops in the same order.
         images: Images as the float model takes them, shape (n, …), n ≥ 1; a hundred are enough.
 
     Raises:
-        ValueError: when either file is not a `.tflite` model, when the integer file has no integer
-            activations, when the ops of the two differ, and when the images are missing, not
-            floats, not finite or of the wrong shape.
+        ValueError: when either file is not a `.tflite` model or takes several inputs or images,
+            when the float file has quantized or float16 tensors, when the integer file has no
+            integer activations, when the ops of the two differ, and when the images are missing,
+            not floats, not finite or of the wrong shape.
     """
     is_file = isinstance(float_model, bytes)
     float_bytes = float_model if is_file else convert(float_model, "float32")
     float_file = flatbuffer.graph(float_bytes, "float_model")
     integer_file = flatbuffer.graph(integer_bytes, "integer_bytes")
-    if not any(op.outputs[0].params for op in integer_file.ops):
+    if not any(tensor.params for op in integer_file.ops for tensor in op.outputs):
         raise ValueError(
             "integer_bytes must be a file with integer activations, got one without: convert with "
             "mode 'int8', and give the float model first."
         )
+    _require_float32(float_file, is_file)
+    for name, file in (("float_model", float_file), ("integer_bytes", integer_file)):
+        _require_single_images(name, file)
     pairs = _pairs(float_file.ops, integer_file.ops)
-    images = checked_images("images", images, float_file.inputs[0].shape[1:])
+    images = file_images("images", images, float_file.inputs[0])
     model, entry = flatbuffer.read(float_bytes), _quantized_input(integer_file)
-    alone = [_Run(_one_op(model, op), _flowing(op)) for op, _ in pairs]
-    floats = _Run(float_bytes, float_file.inputs)
-    integers = _Run(integer_bytes, integer_file.inputs)
+    floats = _Run(float_bytes, float_file, float_file.inputs)
+    integers = _Run(integer_bytes, integer_file, integer_file.inputs)
+    alone = [_Run(_one_op(model, op), float_file, _flowing(op)) for op, _ in pairs]
     errors = [_Errors() for _ in pairs]
     at_input = _Errors()
     for image in images:
@@ -132,10 +143,11 @@ def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -
             at_input.add(integers.value(entry), image[np.newaxis], image[np.newaxis])
         for row, (float_op, op) in enumerate(pairs):
             alone[row].invoke([integers.value(tensor) for tensor in _flowing(op)])
-            result = integers.value(op.outputs[0])
-            expected = floats.value(float_op.outputs[0])
-            own = alone[row].value(float_op.outputs[0])
-            errors[row].add(result, own, expected)
+            for made, float_made in zip(op.outputs, float_op.outputs, strict=True):
+                if made.params != op.outputs[0].params:  # such as the places of the largest values
+                    continue
+                result, expected = integers.value(made), floats.value(float_made)
+                errors[row].add(result, alone[row].value(float_made), expected)
     rows = [] if entry is None else [at_input.row("INPUT", (), entry)]
     for (_, op), found in zip(pairs, errors, strict=True):
         rows.append(found.row(op.type, op.layers, op.outputs[0]))
@@ -154,6 +166,11 @@ class _Errors:
         own: NDArray[np.generic],
         expected: NDArray[np.generic],
     ) -> None:
+        # Truth values, such as those of a mask, cannot be subtracted.
+        result, own, expected = (
+            values.astype(np.int8) if values.dtype == bool else values
+            for values in (result, own, expected)
+        )
         for place, difference in enumerate((result - own, result - expected, expected)):
             self._squares[place] += np.sum(np.square(difference, dtype=np.float64))
         self._values += result.size
@@ -171,19 +188,51 @@ class _Run:
     XNNPACK, which LiteRT uses by default, fuses ops and keeps no tensor between them.
     """
 
-    def __init__(self, model_bytes: bytes, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, model_bytes: bytes, graph: Graph, inputs: Sequence[Tensor]) -> None:
         self._inputs = inputs
-        self._interpreter = make_interpreter(model_bytes, kernels="reference", keep_tensors=True)
+        is_right = not any(op.type in _WRONG_REFERENCE and op.inputs[0].params for op in graph.ops)
+        try:
+            kernels = "reference" if is_right else "optimized"
+            self._runner = Runner(model_bytes, graph, kernels=kernels, keep_tensors=True)
+        except ValueError:  # the reference kernels lack an op, such as TILE
+            self._runner = Runner(model_bytes, graph, kernels="optimized", keep_tensors=True)
 
     def invoke(self, arrays: Sequence[NDArray[np.generic]]) -> None:
-        for tensor, array in zip(self._inputs, arrays, strict=True):
-            content = array if tensor.params is None else quantize(array, tensor.params)
-            self._interpreter.set_tensor(tensor.index, content)
-        self._interpreter.invoke()
+        self._runner.invoke(
+            {
+                tensor.index: array if tensor.params is None else quantize(array, tensor.params)
+                for tensor, array in zip(self._inputs, arrays, strict=True)
+            }
+        )
 
     def value(self, tensor: Tensor) -> NDArray[np.generic]:
-        content = self._interpreter.get_tensor(tensor.index)
+        content = self._runner.value(tensor.index)
         return content if tensor.params is None else dequantize(content, tensor.params)
+
+
+def _require_float32(graph: Graph, is_file: bool) -> None:
+    for tensor in graph.tensors:
+        if tensor.params is None and tensor.type not in ("float16", "bfloat16"):
+            continue
+        if is_file:
+            raise ValueError(
+                f"float_model must be a float32 file, and tensor {tensor.name!r} of it is "
+                f"{tensor.type}: give the file of tflite.convert(model, 'float32'), or the model."
+            )
+        raise ValueError(
+            "float_model must compute in floats, and this one rounds values itself, as models made "
+            "for quantization-aware training do: give the float model that it was made from."
+        )
+
+
+def _require_single_images(name: str, graph: Graph) -> None:
+    is_one = len(graph.inputs) == 1 and graph.inputs[0].shape[:1] in ((1,), (-1,))
+    if not is_one or min(graph.inputs[0].shape[1:], default=0) < 0:
+        shapes = ", ".join(str(tensor.shape) for tensor in graph.inputs)
+        raise ValueError(
+            f"{name} must take one image of a fixed size at a time, and its input has the shape "
+            f"{shapes}: convert the model with tflite.convert, which makes such files."
+        )
 
 
 def _pairs(floats: Sequence[Op], integers: Sequence[Op]) -> list[tuple[Op, Op]]:
@@ -195,7 +244,11 @@ def _pairs(floats: Sequence[Op], integers: Sequence[Op]) -> list[tuple[Op, Op]]:
             f"{', '.join(op.type for op in first)} and {', '.join(op.type for op in second)}: "
             "convert both from one model."
         )
-    return list(zip(first, second, strict=True))
+    return [
+        (op, other)
+        for op, other in zip(first, second, strict=True)
+        if other.outputs and not any(t.type == "resource" for t in (*op.inputs, *op.outputs))
+    ]
 
 
 def _flowing(op: Op) -> list[Tensor]:
@@ -211,7 +264,10 @@ def _one_op(model: Any, op: Op) -> bytes:
     graph.inputs = [tensor.index for tensor in _flowing(op)]
     graph.outputs = [tensor.index for tensor in op.outputs]
     one = copy.copy(model)
-    one.subgraphs, one.signatureDefs, one.metadata = [graph], None, None
+    # A branch or loop calls the other graphs.
+    others = model.subgraphs[1:]
+    needed |= {tensor.buffer for other in others for tensor in other.tensors}
+    one.subgraphs, one.signatureDefs, one.metadata = [graph, *others], None, None
     one.buffers = [
         buffer if index in needed else schema.BufferT()
         for index, buffer in enumerate(model.buffers)
@@ -223,5 +279,7 @@ def _quantized_input(integer_file: Graph) -> Tensor | None:
     """Return the quantized image: the input itself, or else the output of a first QUANTIZE op."""
     if integer_file.inputs[0].params is not None:
         return integer_file.inputs[0]
-    first = integer_file.ops[0]
-    return first.outputs[0] if first.type == "QUANTIZE" else None
+    doors = (
+        op for op in integer_file.ops if op.type == "QUANTIZE" and op.inputs[0].kind == "input"
+    )
+    return next((op.outputs[0] for op in doors), None)

@@ -6,13 +6,13 @@ import time
 from typing import NamedTuple
 
 from quant_tutorial import flatbuffer, metrics
-from quant_tutorial.affine import dequantize, quantize
-from quant_tutorial.arguments import checked_images
+from quant_tutorial.affine import dequantize
 from quant_tutorial.flatbuffer import Tensor
-from quant_tutorial.tflite.interpreter import (
+from quant_tutorial.tflite.running import (
     correct_graph,
-    invoke_each,
-    make_interpreter,
+    file_images,
+    make_runner,
+    outputs_of,
     single_input_output,
 )
 
@@ -54,11 +54,14 @@ def predict(
     """Run a `.tflite` model on float images with LiteRT and return float outputs (lesson 06).
 
     If the input is an integer tensor, the images are quantized with its scale and zero point
-    (rounded and clipped). Likewise, integer outputs are dequantized with those of the output.
+    (rounded and clipped). Likewise, integer outputs are dequantized with those of the output. An
+    input of plain integers, such as the numbers of words, takes integers.
+
+    Each image is computed as the first one, whatever the file's ops remember from run to run. A
+    file that takes several images at a time gets as many; the last batch is filled up.
 
     Args:
-        model_bytes: The content of the `.tflite` file; float32, int8, uint8 or int16 input and
-            output.
+        model_bytes: The content of a `.tflite` file with one input and one output.
         x: Images as the float model takes them, shape (n, …), n ≥ 1.
         threads: How many threads LiteRT may use; None leaves the choice to LiteRT.
 
@@ -113,14 +116,11 @@ def _run(
     model_bytes: bytes, x: NDArray[np.float32], threads: int | None
 ) -> tuple[NDArray[np.float32], float]:
     """Return the outputs and the seconds that LiteRT took."""
-    entry, exit_ = single_input_output(correct_graph(model_bytes))
-    images = checked_images("x", x, entry.shape[1:])
-    images = images if entry.params is None else quantize(images, entry.params)
-    interpreter = make_interpreter(model_bytes, threads=threads)
-    target = interpreter.get_output_details()[0]
-    outputs = np.empty((len(images), *target["shape"][1:]), target["dtype"])
+    graph = correct_graph(model_bytes)
+    entry, exit_ = single_input_output(graph)
+    images = file_images("x", x, entry)
+    runner = make_runner(model_bytes, graph, images, threads=threads)
     start = time.perf_counter()
-    for index, _ in enumerate(invoke_each(interpreter, images)):
-        outputs[index] = interpreter.get_tensor(target["index"])[0]
+    outputs = outputs_of(runner, graph, images, [exit_])[exit_.index]
     seconds = time.perf_counter() - start
     return (outputs if exit_.params is None else dequantize(outputs, exit_.params)), seconds

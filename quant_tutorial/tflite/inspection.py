@@ -10,7 +10,7 @@ import html
 from dataclasses import dataclass, fields
 
 from quant_tutorial import flatbuffer
-from quant_tutorial.flatbuffer import CASTS, Graph
+from quant_tutorial.flatbuffer import CASTS, Graph, Op
 from quant_tutorial.op_names import without_suffix
 from quant_tutorial.table import Table
 
@@ -130,20 +130,28 @@ def _several(values: NDArray[np.generic], form: str) -> str:
     return f"{len(values)}: {form.format(different[0])} … {form.format(different[-1])}"
 
 
-def _judge(graph: Graph) -> tuple[bool, str]:
-    """Return whether no op reads or writes a float, and the reason: if one does, which one."""
+def doors_and_float_ops(graph: Graph) -> tuple[list[Op], list[Op]]:
+    """Return the ops of a file that read or write floats, in two lists.
+
+    The first are its doors, which only turn a float input into integers, or integers into a float
+    output; the second are all others.
+    """
     spoilers = [op for op in graph.ops if any(t.is_float for t in (*op.inputs, *op.outputs))]
-    if not spoilers:
-        return True, f"every tensor of its {len(graph.ops)} ops holds integers"
     names_in, names_out = ({t.name for t in side} for side in (graph.inputs, graph.outputs))
-    # Ops that only turn a float input into integers, or integers into a float output.
     doors = [
         op
         for op in spoilers
         if (op.type == "QUANTIZE" and op.inputs[0].name in names_in)
         or (op.type == "DEQUANTIZE" and op.outputs[0].name in names_out)
     ]
-    inner = [op for op in spoilers if op not in doors]
+    return doors, [op for op in spoilers if op not in doors]
+
+
+def _judge(graph: Graph) -> tuple[bool, str]:
+    """Return whether no op reads or writes a float, and the reason: if one does, which one."""
+    doors, inner = doors_and_float_ops(graph)
+    if not doors and not inner:
+        return True, f"every tensor of its {len(graph.ops)} ops holds integers"
     if not inner:
         sides = [
             f"the {side} is {tensor.type} and {op} {work}"

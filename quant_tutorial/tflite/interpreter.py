@@ -7,15 +7,14 @@ ones for speed. XNNPACK, a separate library, is faster still and the default on 
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from quant_tutorial import flatbuffer, quiet
-from quant_tutorial.arguments import checked_choice, checked_images
-from quant_tutorial.flatbuffer import Graph, Tensor
+from quant_tutorial.arguments import checked_choice
+from quant_tutorial.flatbuffer import Graph
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
@@ -32,6 +31,7 @@ def make_interpreter(
     kernels: str = "default",
     threads: int | None = None,
     keep_tensors: bool = False,
+    shapes: Mapping[int, tuple[int, ...]] | None = None,
 ) -> Interpreter:
     """Return LiteRT's interpreter for a file, with its tensors allocated (lesson 06).
 
@@ -44,6 +44,7 @@ def make_interpreter(
         threads: How many threads LiteRT may use; None leaves the choice to LiteRT.
         keep_tensors: Whether to keep the values of all tensors, for `get_tensor`. This does not
             work with the default kernels, which fuse ops.
+        shapes: The shapes of inputs whose lengths the file leaves open, by tensor index.
 
     Raises:
         ValueError: for unknown kernels, or bytes that LiteRT does not accept.
@@ -57,6 +58,8 @@ def make_interpreter(
                 experimental_op_resolver_type=KERNELS[kernels],
                 experimental_preserve_all_tensors=keep_tensors,
             )
+            for index, shape in (shapes or {}).items():
+                interpreter.resize_tensor_input(index, shape)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:  # a wrong header, or wrong content
         raise ValueError(
@@ -65,105 +68,37 @@ def make_interpreter(
     return interpreter
 
 
-def invoke_each(interpreter: Interpreter, images: NDArray[Any]) -> Iterator[None]:
-    """Run images one after another and pause after each, so that its tensors can be read.
+class Runner:
+    """An interpreter that begins each run with the memory that the file gives its ops (lesson 06).
+
+    LiteRT keeps the state of recurrent ops, and the variables of a file, from one run to the next.
+    A result would then depend on the images that were run before.
 
     Args:
-        interpreter: The interpreter for a file that takes one image at a time.
-        images: Images of the input's type and, except for the first axis, of its shape.
-
-    Raises:
-        ValueError: when the interpreter refuses an image or fails at an op.
+        model_bytes: The content of the `.tflite` file.
+        graph: The same file, read.
+        options: As for `make_interpreter`.
     """
-    source = interpreter.get_input_details()[0]["index"]
-    for index in range(len(images)):
-        try:
-            interpreter.set_tensor(source, images[index : index + 1])
-            interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"LiteRT cannot run this file on image {index}: {error}") from None
-        yield
 
+    def __init__(self, model_bytes: bytes, graph: Graph, **options: Any) -> None:
+        self._make = partial(make_interpreter, model_bytes, **options)
+        self._memory, self._used = graph.memory, False
+        self._interpreter = self._make()
 
-def run(model_bytes: bytes, x: NDArray[Any], kernels: str = "default") -> NDArray[Any]:
-    """Run a file on images of its own input type and return its outputs as they are (lesson 07).
+    def invoke(self, inputs: Mapping[int, NDArray[Any]]) -> None:
+        """Run the file on the values of its inputs, by tensor index."""
+        if self._used and self._memory == "tensors":
+            self._interpreter.reset_all_variables()
+        elif self._used and self._memory == "variables":
+            self._interpreter = self._make()  # LiteRT initializes variables only once
+        self._used = True
+        for index, values in inputs.items():
+            self._interpreter.set_tensor(index, values)
+        self._interpreter.invoke()
 
-    Args:
-        model_bytes: The content of a file that takes one image at a time.
-        x: Images of the input's type and, except for the first axis, of its shape; n ≥ 1.
-        kernels: One of `KERNELS`.
-
-    Raises:
-        ValueError: for unknown kernels, bytes that LiteRT does not accept, images of another type
-            or shape, and a file with several inputs or outputs.
-    """
-    images = _own_images(single_input_output(flatbuffer.graph(model_bytes))[0], x)
-    interpreter = make_interpreter(model_bytes, kernels=kernels)
-    output = interpreter.get_output_details()[0]["index"]
-    outputs = [interpreter.get_tensor(output) for _ in invoke_each(interpreter, images)]
-    return np.concatenate(outputs)
-
-
-def run_all(
-    model_bytes: bytes, x: NDArray[Any], kernels: str = "reference"
-) -> dict[int, NDArray[Any]]:
-    """Run a file and return the input and all tensors that ops compute, by index (lesson 07).
-
-    The arguments are those of `run`. The memory must hold all these tensors for all images.
-
-    Raises:
-        ValueError: as for `run`, and for the default kernels, which fuse ops and keep no tensors.
-    """
-    if kernels == "default":
-        raise ValueError(
-            "kernels must be reference or optimized, got 'default': XNNPACK keeps no tensors "
-            "between its ops."
-        )
-    graph = flatbuffer.graph(model_bytes)
-    images = _own_images(single_input_output(graph)[0], x)
-    interpreter = make_interpreter(model_bytes, kernels=kernels, keep_tensors=True)
-    made = [tensor.index for op in graph.ops for tensor in op.outputs]
-    indices = dict.fromkeys([tensor.index for tensor in graph.inputs] + made)
-    found: dict[int, list[NDArray[Any]]] = {index: [] for index in indices}
-    for _ in invoke_each(interpreter, images):
-        for index, parts in found.items():
-            parts.append(interpreter.get_tensor(index))
-    return {index: np.concatenate(parts) for index, parts in found.items()}
-
-
-def single_input_output(graph: Graph) -> tuple[Tensor, Tensor]:
-    """Return the input and the output tensor of a graph.
-
-    Raises:
-        ValueError: when it has several of either.
-    """
-    for side, found in (("input", graph.inputs), ("output", graph.outputs)):
-        if len(found) != 1:
-            raise ValueError(f"The model must have one {side}, it has {len(found)}.")
-    return graph.inputs[0], graph.outputs[0]
-
-
-def correct_graph(model_bytes: bytes) -> Graph:
-    """Return the graph of a file after a check that LiteRT computes all its ops correctly.
-
-    Raises:
-        ValueError: for bytes that are not a `.tflite` model, and for an op that LiteRT runs without
-            an error but computes wrongly. A test shows that the current version still does.
-    """
-    graph = flatbuffer.graph(model_bytes)
-    for op in graph.ops:
-        if op.type == "CONV_2D" and any(tensor.type == "int2" for tensor in op.inputs):
-            raise ValueError(
-                f"LiteRT {importlib.metadata.version('ai-edge-litert')} computes {op} wrongly: its "
-                "convolution reads 2-bit weights as if they had 8 bits, and gives NaN or infinite "
-                "numbers without an error. Use recipe 'weight_only_wi2_afp32', which unpacks them "
-                "first, or 4 bits."
-            )
-    return graph
-
-
-def _own_images(entry: Tensor, x: NDArray[Any]) -> NDArray[Any]:
-    return checked_images("x", x, entry.shape[1:], entry.dtype)
+    def value(self, index: int) -> NDArray[Any]:
+        """Return the values of a tensor after a run."""
+        return self._interpreter.get_tensor(index)
 
 
 def delegated_ops(model_bytes: bytes) -> tuple[bool, ...]:

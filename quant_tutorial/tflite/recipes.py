@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quant_tutorial import flatbuffer, quiet
+from quant_tutorial import flatbuffer, models, quiet
 from quant_tutorial.arguments import checked_calibration, checked_choice
 from quant_tutorial.flatbuffer import Graph
 from quant_tutorial.frameworks import keras
-from quant_tutorial.tflite.saved_model import input_shape
+from quant_tutorial.tflite.saved_model import export_spec, model_input
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +55,11 @@ def export_litert(model: keras.Model) -> bytes:
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a Keras 3 model, got {type(model).__name__}.")
-    signature = [keras.InputSpec(shape=(1, *input_shape(model)[1:]), dtype="float32")]
+    signature = [export_spec(model_input(model))]
     with tempfile.TemporaryDirectory() as folder, quiet.all_output():
         path = Path(folder) / "model.tflite"
-        model.export(path, format="litert", input_signature=signature, verbose=False)
+        plain = models.single_ended(model)
+        plain.export(path, format="litert", input_signature=signature, verbose=False)
         return path.read_bytes()
 
 
@@ -93,14 +94,19 @@ def apply_recipe(
     if any(len(tensor.scales) for tensor in before.tensors):
         raise ValueError("float_bytes must be a float32 file, got one with quantized tensors.")
     if len(before.inputs) != 1:
-        raise ValueError(f"float_bytes must have one input, it has {len(before.inputs)}.")
+        raise ValueError(
+            f"float_bytes must have one input, it has {len(before.inputs)}: export a model with a "
+            "single input that holds them side by side."
+        )
     if chosen.kind == "static":
         if calibration is None:
             raise ValueError(
                 f"calibration must hold at least one image: recipe {recipe_name!r} needs the "
                 "ranges of the activations. Give some hundred training images."
             )
-        images = checked_calibration(calibration, before.inputs[0].shape, input_range)
+        images = checked_calibration(
+            calibration, before.inputs[0].shape, input_range, before.inputs[0].dtype
+        )
     elif calibration is not None:
         raise ValueError(
             f"Recipe {recipe_name!r} takes no calibration: its activations are floats in the file."

@@ -7,10 +7,12 @@ of a Keras 3 model.) With a batch of one, the file contains no ops that compute 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from quant_tutorial import quiet
+from quant_tutorial import models, quiet
 from quant_tutorial.frameworks import keras, tf
+
+import numpy as np
 
 
 def is_tf_keras(model: Any) -> bool:
@@ -18,18 +20,40 @@ def is_tf_keras(model: Any) -> bool:
     return any(kind.__module__.split(".")[0] == "tf_keras" for kind in type(model).__mro__)
 
 
-def input_shape(model: Any) -> tuple[int | None, ...]:
-    """Return the shape of the only input of a model or SavedModel, with the batch axis first.
+class ModelInput(NamedTuple):
+    """What the only input of a model takes."""
+
+    shape: tuple[int | None, ...]  # with the batch axis first
+    dtype: np.dtype  # an integer type, bool, or float32 for floats of any width
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it takes integers or truth values, such as the numbers of words."""
+        return self.dtype.kind in "iub"
+
+
+def model_input(model: Any) -> ModelInput:
+    """Return the shape and the type of the only input of a model or SavedModel.
+
+    A list or a dictionary with a single input counts as one.
 
     Raises:
         ValueError: for something that is not a model or a SavedModel, and for a model that is not
-            built, has several inputs or takes images of any size.
+            built, has several inputs, takes images of any size or takes something else than
+            numbers, and for a SavedModel that takes several images at a time.
     """
     if isinstance(model, (str, Path)):
-        shape = tuple(_signature(model)[1].shape)
+        spec = _signature(model)[1]
+        if spec.shape.rank is None:
+            raise ValueError(
+                f"model: the SavedModel in {model} does not say how many axes its input has. "
+                "Export it with an input_signature, such as "
+                "tf.TensorSpec((None, 28, 28, 1), tf.float32)."
+            )
+        inputs = [spec]
     elif isinstance(model, keras.Model) or is_tf_keras(model):
         try:
-            shape = model.input_shape
+            _, inputs = model.input_shape, model.inputs
         except (AttributeError, RuntimeError):  # subclassed models and unbuilt ones have no shape
             raise ValueError(
                 f"model {getattr(model, 'name', '')!r} must say the shape of its input: build it "
@@ -40,14 +64,43 @@ def input_shape(model: Any) -> tuple[int | None, ...]:
             "model must be a Keras 3 model, a tf_keras model or the folder of a SavedModel, got "
             f"{type(model).__name__}."
         )
-    # A model with several inputs has a list or a dictionary of shapes.
-    if not isinstance(shape, tuple) or not all(n is None or isinstance(n, int) for n in shape):
-        raise ValueError(f"model must have one input, it has {len(shape)}.")
+    if len(inputs) != 1:
+        raise ValueError(
+            f"model must have one input, it has {len(inputs)}. Build a model with a single input "
+            "that holds them side by side, and cut it apart inside, for example with "
+            "keras.ops.split."
+        )
+    return _checked_input(tuple(inputs[0].shape), tf.as_dtype(inputs[0].dtype), model)
+
+
+def _checked_input(shape: tuple[int | None, ...], dtype: tf.DType, model: Any) -> ModelInput:
+    if not shape:
+        raise ValueError("model must have an axis for the images, its input is a single number.")
     if None in shape[1:]:
         raise ValueError(
-            f"model must take images of a fixed size, its input has the shape {shape}."
+            f"model must take images of a fixed size, its input has the shape {shape}: build it "
+            "with that size, and give it the trained weights with set_weights."
         )
-    return shape
+    if isinstance(model, (str, Path)) and shape[0] not in (None, 1):
+        raise ValueError(
+            f"model: the SavedModel in {model} takes {shape[0]} images at a time: export it with "
+            f"the shape {(None, *shape[1:])}, so that a file for one image can be made."
+        )
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+        raise ValueError(
+            f"model must take numbers, its input holds {dtype.name}: leave the preprocessing out "
+            "of the model, and give it the result."
+        )
+    return ModelInput(shape, np.dtype(np.float32 if dtype.is_floating else dtype.as_numpy_dtype))
+
+
+def input_shape(model: Any) -> tuple[int | None, ...]:
+    """Return the shape of the only input of a model or SavedModel, with the batch axis first.
+
+    Raises:
+        ValueError: as for `model_input`.
+    """
+    return model_input(model).shape
 
 
 def layer_names(model: Any) -> tuple[str, ...] | None:
@@ -66,32 +119,49 @@ def layer_names(model: Any) -> tuple[str, ...] | None:
 def export_saved_model(model: Any, folder: str | Path) -> None:
     """Write a model as a SavedModel that takes one image at a time.
 
+    Its input has the type that `model_input` returns.
+
     Raises:
-        ValueError: as for `input_shape`.
+        ValueError: as for `model_input`.
     """
-    shape = (1, *input_shape(model)[1:])
+    entry = model_input(model)
+    shape = (1, *entry.shape[1:])
     if isinstance(model, keras.Model):
-        signature = [keras.InputSpec(shape=shape, dtype="float32")]
-        model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
+        plain, signature = models.single_ended(model), [export_spec(entry)]
+        plain.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
         return
     name = "image"
     if isinstance(model, (str, Path)):
         loaded, spec = _signature(model)
         name = spec.name
 
-        def answer(image: tf.Tensor) -> tf.Tensor:
-            return next(iter(loaded.signatures["serving_default"](**{name: image}).values()))
+        def answer(image: tf.Tensor) -> Any:
+            image = tf.cast(image, spec.dtype)  # floats may be wider or narrower
+            outputs = loaded.signatures["serving_default"](**{name: image})
+            return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     else:
         loaded = model
 
-        def answer(image: tf.Tensor) -> tf.Tensor:
-            return model(image, training=False)
+        def answer(image: tf.Tensor) -> Any:
+            return model(_packed(image, model.input), training=False)
 
     holder = tf.Module()
     holder.loaded = loaded  # keeps the variables with the function
-    function = tf.function(answer, input_signature=[tf.TensorSpec(shape, tf.float32, name=name)])
+    function = tf.function(answer, input_signature=[tf.TensorSpec(shape, entry.dtype, name=name)])
     tf.saved_model.save(holder, str(folder), signatures=function.get_concrete_function())
+
+
+def export_spec(entry: ModelInput) -> keras.InputSpec:
+    """Return the signature of a model's input with one image at a time, for Keras' export."""
+    return keras.InputSpec(shape=(1, *entry.shape[1:]), dtype=entry.dtype.name)
+
+
+def _packed(image: tf.Tensor, like: Any) -> Any:
+    """Put an image into the list or the dictionary that a tf_keras model takes."""
+    if isinstance(like, dict):
+        return dict.fromkeys(like, image)
+    return [image] if isinstance(like, (list, tuple)) else image
 
 
 def has_fake_quant(folder: str | Path) -> bool:
@@ -119,5 +189,8 @@ def _signature(folder: str | Path) -> tuple[Any, Any]:
         )
     specs = loaded.signatures["serving_default"].structured_input_signature[1]
     if len(specs) != 1:
-        raise ValueError(f"model must have one input, it has {len(specs)}.")
+        raise ValueError(
+            f"model must have one input, it has {len(specs)}: {', '.join(specs)}. Export a model "
+            "with a single input that holds them side by side."
+        )
     return loaded, next(iter(specs.values()))
