@@ -57,10 +57,14 @@ class TestImages:
             (IMAGES[:0], r"x must have the shape .* with n ≥ 1, got \(0, 4, 4, 1\)"),
             ([IMAGES[0], IMAGES[1][:2]], r"x must hold images of one shape, \('n', 4, 4, 1\)"),
             (
-                (255 * IMAGES).astype(np.uint8),
-                r"x must hold floats .* got uint8: .*mnist\.to_float",
+                np.arange(0, 240, 5, np.uint8).reshape(3, *SHAPE),
+                r"x must hold floats .*, shape \('n', 4, 4, 1\), got uint8 from 0 to 235: scale "
+                r"them as for the model's training\. A model that scales pixels itself takes them "
+                r"with astype\(np\.float32\)\.$",
             ),
-            (IMAGES > 0.5, "x must hold floats .* got bool"),
+            (IMAGES > 0.5, "x must hold floats .* got bool: scale"),
+            (np.zeros((0, *SHAPE), int), "x must hold floats .* got int64: scale"),
+            (np.full((1, *SHAPE), "7"), "x must hold floats .* got <U1: scale"),
             (np.where(IMAGES > 0.5, np.nan, IMAGES), "x must be finite, got NaN or infinite"),
             (np.full((1, *SHAPE), 1e300), "x must be finite"),
         ],
@@ -68,6 +72,33 @@ class TestImages:
     def test_others_are_refused_by_name(self, given: Any, message: str) -> None:
         with np.errstate(over="ignore"), pytest.raises(ValueError, match=message):
             checked_images("x", given, SHAPE)
+
+
+COURSE = {"mnist.to_float": (28, 28, 1), "colour_digits.to_float": (32, 32, 3)}
+
+
+class TestWhoseImages:
+    """Another model's reader is not told how to scale the course's digits."""
+
+    @pytest.mark.parametrize("shape", [SHAPE, (6,), (224, 224, 3), (32, 32, 1), *COURSE.values()])
+    def test_of_whole_pixels(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match="got uint8 from 7 to 7: scale") as caught:
+            checked_images("x", np.full((1, *shape), 7, np.uint8), shape)
+        self.check(str(caught.value), shape)
+
+    @pytest.mark.parametrize("shape", [SHAPE, (None, None, 3), (32, 32, 1), *COURSE.values()])
+    @pytest.mark.parametrize("value", [7, 0.001])
+    def test_of_another_range(self, shape: tuple[int | None, ...], value: float) -> None:
+        images = np.full((1, *(side or 9 for side in shape)), value, np.float32)
+        expected = tuple(images.shape[1:]) if None in shape else shape
+        with pytest.raises(ValueError, match=r"say input_range=\(low, high\)") as caught:
+            checked_calibration(images, (None, *expected), (0, 1))
+        self.check(str(caught.value), shape)
+
+    def check(self, message: str, shape: tuple[int | None, ...]) -> None:
+        assert "as for the model's training" in message
+        for name, own in COURSE.items():
+            assert (name in message) == (shape == own)
 
 
 class TestCalibration:

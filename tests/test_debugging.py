@@ -154,7 +154,7 @@ def test_bad_input(files: dict[str, bytes], ladder: dict[str, bytes], x_test: np
             tflite.debug(files["float32"], ladder["int8"], images)
     pixels = (255 * x_test[:1]).astype(np.uint8)
     for images, message in (
-        (pixels, r"images must hold floats.*got uint8: convert pixels with mnist\.to_float"),
+        (pixels, r"images must hold floats.*got uint8 from 0 to 25\d: scale.*mnist\.to_float"),
         (x_test[:1] * np.nan, "images must be finite"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -6,6 +6,7 @@ of a Keras 3 model.) With a batch of one, the file contains no ops that compute 
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
     """
     shape = (1, *input_shape(model)[1:])
     if isinstance(model, keras.Model):
+        if _trains_unless_told(model):
+            _export_inference(model, folder, shape)
+            return
         signature = [keras.InputSpec(shape=shape, dtype="float32")]
         model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
         return
@@ -92,6 +96,21 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
     holder.loaded = loaded  # keeps the variables with the function
     function = tf.function(answer, input_signature=[tf.TensorSpec(shape, tf.float32, name=name)])
     tf.saved_model.save(holder, str(folder), signatures=function.get_concrete_function())
+
+
+def _trains_unless_told(model: keras.Model) -> bool:
+    """Return whether a layer is in training mode by default, as Keras' augmentation layers are."""
+    calls = (inspect.signature(layer.call).parameters for layer in model._flatten_layers())
+    return any("training" in known and known["training"].default is True for known in calls)
+
+
+def _export_inference(model: keras.Model, folder: str | Path, shape: tuple[int, ...]) -> None:
+    """Write a model as it is in inference; `model.export` leaves the mode to each layer."""
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    spec = tf.TensorSpec(shape, tf.float32, name="args_0")
+    archive.add_endpoint("serving_default", lambda x: model(x, training=False), [spec])
+    archive.write_out(str(folder), verbose=False)
 
 
 def has_fake_quant(folder: str | Path) -> bool:
