@@ -1,4 +1,4 @@
-"""Check the arguments that callers pass to any module: choices, whole numbers and images.
+"""Check the arguments that callers pass to any module: choices, whole numbers, images, classes.
 
 Each check returns the argument in the form in which it is used. If the argument is wrong, the check
 raises a `ValueError` that names the argument, the value and the remedy.
@@ -6,7 +6,7 @@ raises a `ValueError` that names the argument, the value and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -146,13 +146,12 @@ def checked_calibration(
     images = checked_images("calibration", images, tuple(shape[1:]))
     if input_range is None:
         return images
-    (low, high), smallest, largest = input_range, images.min(), images.max()
-    if not low < high:
-        raise ValueError(f"input_range must be (low, high) with low < high, got {input_range}.")
+    (low, high), smallest, largest = _checked_range(input_range), images.min(), images.max()
     found = f"calibration holds values from {smallest:g} to {largest:g}"
     way_out = (
         f"Scale the images {_as_in_training(shape[1:])}, or say input_range=(low, high) if the "
-        "model was trained on another range."
+        "model was trained on another range, such as (0, 255) for pixels that a Rescaling layer of "
+        "its own scales."
     )
     # Rounding in a reader's preprocessing may slightly exceed the range, which does no harm.
     slack = 0.01 * (high - low)
@@ -164,6 +163,50 @@ def checked_calibration(
             f"twice? {way_out}"
         )
     return images
+
+
+def checked_classes(name: str, classes: ArrayLike) -> NDArray[np.integer]:
+    """Return the numbers of classes as integers; whole floats and booleans are converted.
+
+    Raises:
+        ValueError: for text, for NaN and for numbers that are not whole.
+    """
+    classes = np.asarray(classes)
+    if classes.dtype.kind in "iu":
+        return classes
+    if classes.dtype.kind == "b":
+        return classes.astype(np.int64)
+    if classes.dtype.kind != "f":
+        first = f" such as {classes.ravel().tolist()[0]!r}" if classes.size else ""
+        raise ValueError(
+            f"{name} must hold the number of a class for each image, got {classes.dtype}{first}. "
+            f"Number the classes in the order of the model's outputs: {name} = "
+            f"np.array([names.index(name) for name in {name}])."
+        )
+    if (missing := ~np.isfinite(classes)).any():
+        raise ValueError(
+            f"{name} must hold the number of a class for each image, got NaN or infinite values, "
+            f"the first at {np.flatnonzero(missing)[0]}. Leave these images out."
+        )
+    if (parts := classes != np.round(classes)).any():
+        raise ValueError(
+            f"{name} must hold the number of a class for each image, got {classes[parts][0]:g}."
+        )
+    return classes.astype(np.int64)
+
+
+def _checked_range(input_range: Any) -> tuple[float, float]:
+    """Return the ends of a range, or raise a ValueError for anything but two finite numbers."""
+    try:
+        low, high = (np.nan if isinstance(end, str) else float(end) for end in input_range)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (low < high and np.isfinite([low, high]).all()):
+        raise ValueError(
+            "input_range must be (low, high), two numbers with low < high such as (0, 1), or None, "
+            f"got {input_range!r}."
+        )
+    return low, high
 
 
 def _as_in_training(shape: tuple[int | None, ...]) -> str:
@@ -183,7 +226,12 @@ def _as_array(name: str, images: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     if not isinstance(images, list | tuple) and not hasattr(images, "__array__"):
         raise ValueError(
             f"{name} must be an array of images, shape {wanted}, got {type(images).__name__}: "
-            "collect some hundred images with np.concatenate."
+            f"{_way_out(images)}."
+        )
+    if isinstance(images, list | tuple) and len(images) == 2 and _is_pair(images, len(shape) + 1):
+        raise ValueError(
+            f"{name} must be an array of images, shape {wanted}, got a pair, as of images and "
+            "labels: give the images alone."
         )
     try:
         array = np.asarray(images)
@@ -193,6 +241,26 @@ def _as_array(name: str, images: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         ) from None
     # NumPy has no such type of its own, and takes it for bytes.
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _way_out(images: Any) -> str:
+    """Say how to make an array of what is none."""
+    if isinstance(images, Mapping):
+        keys = ", ".join(map(repr, images)) or "none"
+        return f"give the array of the model's one input (the keys are {keys})"
+    if hasattr(images, "element_spec"):  # a tf.data.Dataset
+        labelled = isinstance(images.element_spec, tuple)
+        return (
+            "collect some hundred of its images, for a batched set with np.concatenate([images for "
+            f"images{', *_' if labelled else ''} in data.take(5)])"
+        )
+    return "collect some hundred images with np.concatenate"
+
+
+def _is_pair(pair: Any, rank: int) -> bool:
+    """Return whether two values are a batch of images and something else, such as its labels."""
+    first, second = (getattr(part, "shape", None) for part in pair)
+    return first is not None and len(first) == rank and first != second
 
 
 def _finite(name: str, images: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from quant_tutorial.arguments import checked_classes
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 # The RMS, in steps, of an error that is spread evenly over one step of the scale. Rounding to the
 # nearest level leaves such an error when nothing is wrong.
 HEALTHY = 1 / math.sqrt(12)
+# What to do with a model that returns one number.
+ONE_OUTPUT = (
+    "For two classes, give the predicted ones: accuracy((outputs[:, 0] > 0.5).astype(int), labels) "
+    "where the number is a probability, > 0 where it is a logit. For a regression, compare two "
+    "models' outputs with sqnr_db."
+)
 
 
 def mse(x: ArrayLike, x_hat: ArrayLike) -> float:
@@ -67,10 +75,18 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike) -> float:
         labels: The true classes, shape (images,).
 
     Raises:
-        ValueError: when the numbers of images differ or there are none.
+        ValueError: when the numbers of images differ or there are none, for a single output for
+            each image, and for labels that are not the numbers of classes.
     """
     outputs = np.asarray(outputs)
-    return agreement(outputs.argmax(axis=-1) if outputs.ndim == 2 else outputs, labels)
+    if outputs.ndim != 2:
+        return agreement(outputs, labels)
+    if outputs.shape[1] < 2:
+        raise ValueError(
+            "outputs must hold one number for each of two classes or more, got the shape "
+            f"{outputs.shape}: of a single number none is the largest. {ONE_OUTPUT}"
+        )
+    return agreement(outputs.argmax(axis=-1), checked_classes("labels", labels))
 
 
 def agreement(predictions: ArrayLike, others: ArrayLike) -> float:
@@ -117,7 +133,9 @@ def confusion(predictions: ArrayLike, labels: ArrayLike, classes: int = 10) -> N
     Raises:
         ValueError: when the shapes differ, there are no images, or a class is out of range.
     """
-    predictions, labels = _pair(predictions, labels)
+    predictions, labels = _pair(
+        checked_classes("predictions", predictions), checked_classes("labels", labels)
+    )
     for name, array in (("predictions", predictions), ("labels", labels)):
         if array.min() < 0 or array.max() >= classes:
             raise ValueError(f"{name} must be from 0 to {classes - 1}, got {array.max()}.")

@@ -25,6 +25,7 @@ INT8 = Path(__file__).parent / "data" / "baseline_int8.tflite"
 # How the colour model's channels are spread: by factors from 2^−2 to 2^2.
 _SPREAD, _SPREAD_SEED = 2, 2026
 _COMMAND = "python -m quant_tutorial.training"
+_OTHER_FLOATS = {"float16", "bfloat16", "float64"}
 
 
 def build_baseline() -> keras.Model:
@@ -187,14 +188,17 @@ def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
 def multiply_adds(model: keras.Model) -> int:
     """Count the multiply-adds (a multiplication and its addition) for one image (lesson 01).
 
-    Convolutions and dense layers are counted; biases, batch norm and pooling are left out.
+    Convolutions and dense layers are counted, those of nested models as well; biases, batch norm
+    and pooling are left out.
 
     Raises:
-        ValueError: for any other layer with weights.
+        ValueError: for any other layer with weights, and for a model without a graph of layers.
     """
     total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
+    for layer in layer_graph(model).layers:
+        if isinstance(layer, keras.Model):
+            total += multiply_adds(layer)
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
             total += int(np.prod(layer.output.shape[1:])) * int(np.prod(layer.kernel.shape[:2]))
         elif isinstance(layer, keras.layers.Conv2D):
             total += int(np.prod(layer.output.shape[1:])) * int(np.prod(layer.kernel.shape[:3]))
@@ -212,7 +216,16 @@ def weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
 
     The output channels are on the last axis. The weights of a depthwise convolution, of shape
     (height, width, input channels, multiplier), are reshaped to (height, width, output channels).
+
+    Raises:
+        ValueError: for a nested model with weights, whose layers have no names of their own here.
     """
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and layer.weights:
+            raise ValueError(
+                f"Layer {layer.name} is a model of its own, whose layers are not among those of "
+                f"{model.name}: call weights(model.get_layer({layer.name!r})) for them."
+            )
     return {
         layer.name: _by_output_channel(layer, layer.kernel.numpy())
         for layer in model.layers
@@ -240,9 +253,91 @@ def copied(model: keras.Model) -> keras.Model:
 
     So a saved copy is a third of the size: the optimizer's state is twice that of the weights.
     """
-    copy = keras.models.clone_model(model)
+    copy = keras.models.clone_model(model, clone_function=copied_layer)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def copied_layer(layer: keras.Layer, **settings: Any) -> keras.Layer:
+    """Return a layer with the same settings except for those that are given, not yet built.
+
+    Lesson 08.
+
+    Raises:
+        ValueError: for a layer of the reader's own that does not tell its settings.
+    """
+    if isinstance(layer, keras.layers.Lambda):
+        # Keras does not rebuild a Python lambda from its settings, and another module than the
+        # reader's would lack the names that it uses.
+        return keras.layers.Lambda(
+            layer.function, layer._output_shape, layer.mask, layer.arguments, name=layer.name
+        )
+    try:
+        return type(layer).from_config({**layer.get_config(), **settings})
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"Layer {layer.name} ({type(layer).__name__}) cannot be copied, since it does not tell "
+            "its settings: give its class a get_config() that returns the arguments of __init__, "
+            "and let __init__ take **kwargs for Keras' own."
+        ) from error
+
+
+def layer_graph(model: keras.Model) -> keras.Model:
+    """Return a model with a graph of layers: a Sequential model as a functional one (lesson 04).
+
+    Raises:
+        ValueError: for a model that is not built, or a subclassed one.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise ValueError(
+            f"model must be a built Sequential or functional Keras model, got {model!r}: a "
+            "subclassed model, and one that has not seen its input, shows no graph of layers. "
+            "Build it as keras.Model(inputs, outputs) from an Input."
+        )
+    return model
+
+
+def require_float32(model: Any) -> None:
+    """Raise a ValueError for a layer that does not compute in float32, as LiteRT does (lesson 06).
+
+    Args:
+        model: A Keras 3 or tf_keras model.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        kind, policy = type(layer).__name__, getattr(layer, "dtype_policy", None)
+        if kind == "InputLayer":
+            continue
+        if mode := getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"Layer {layer.name} ({kind}) holds the {mode} weights of Keras' own "
+                "model.quantize: start from the float model, as it was before that call."
+            )
+        if {layer.compute_dtype, getattr(layer, "variable_dtype", None)} & _OTHER_FLOATS:
+            name = getattr(policy, "name", layer.compute_dtype)
+            raise ValueError(
+                f"Layer {layer.name} ({kind}) computes in {name}, and the converter takes models "
+                "in float32. Call keras.config.set_dtype_policy('float32'), build the model again, "
+                "and copy the weights: new.set_weights(model.get_weights())."
+            )
+
+
+def require_finite_weights(model: Any) -> None:
+    """Raise a ValueError for weights that are NaN or infinite, with the layer's name (lesson 06).
+
+    Args:
+        model: A Keras 3 or tf_keras model, or another object with variables.
+    """
+    for variable in getattr(model, "weights", None) or model.variables:
+        values = variable.numpy()
+        if values.dtype.kind == "f" and not (fine := np.isfinite(values)).all():
+            path = getattr(variable, "path", variable.name).split(":")[0]
+            raise ValueError(
+                f"The weights {path} hold {values.size - fine.sum()} NaN or infinite values of "
+                f"{values.size}: nothing can be quantized with them. Load weights from before "
+                "that happened; training that diverges is a frequent cause."
+            )
 
 
 def set_weights(model: keras.Model, new: Mapping[str, NDArray[np.floating]]) -> None:
@@ -279,15 +374,17 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     Source: Jacob et al., CVPR 2018, section 3.2.
 
     Args:
-        model: A built Sequential or functional model.
+        model: A built Sequential or functional model. In models nested in it batch norm is folded
+            as well.
 
     Raises:
         ValueError: for a batch norm that does not directly follow such a layer or does not work
-            along the channels, and for one whose layer has an activation or is used elsewhere, too.
+            along the channels, for one whose layer has an activation or is used elsewhere, too, and
+            for a model or a layer that hides its batch norm.
     """
-    graph = model
-    if isinstance(model, keras.Sequential):
-        graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    graph = layer_graph(model)
+    for layer in graph.layers:
+        _require_visible(layer)
     folds = {
         _layer_before(layer, graph).name: layer
         for layer in graph.layers
@@ -295,10 +392,9 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     }
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if layer.name in folds:
-            config["use_bias"] = True
-        return type(layer).from_config(config)
+        if isinstance(layer, keras.Model):
+            return fold_batch_norm(layer)
+        return copied_layer(layer, **({"use_bias": True} if layer.name in folds else {}))
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -307,26 +403,43 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
     folded = keras.models.clone_model(graph, clone_function=clone, call_function=call)
     for layer in folded.layers:
-        if layer.weights:
+        if layer.weights and not isinstance(layer, keras.Model):
             original = graph.get_layer(layer.name)
             norm = folds.get(layer.name)
             layer.set_weights(_folded_weights(original, norm) if norm else original.get_weights())
     return folded
 
 
+def _require_visible(layer: keras.Layer) -> None:
+    """Raise a ValueError for a layer of the reader's own that has a batch norm inside."""
+    if isinstance(layer, keras.Model):
+        return
+    for inner in layer._flatten_layers(include_self=False):
+        if isinstance(inner, keras.layers.BatchNormalization):
+            raise ValueError(
+                f"Batch norm {inner.name} cannot be folded: it is inside layer {layer.name} "
+                f"({type(layer).__name__}), which shows no graph of layers. Build that block from "
+                "layers of the model, or as a functional model of its own."
+            )
+
+
 def _layer_before(norm: keras.layers.BatchNormalization, model: keras.Model) -> keras.Layer:
     """Return the layer into which a batch norm can be folded, or raise a ValueError."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-    before = norm.input._keras_history.operation
 
     def refuse(reason: str) -> ValueError:
         return ValueError(f"Batch norm {norm.name} cannot be folded: {reason}.")
 
+    if len(norm._inbound_nodes) != 1:
+        raise refuse(f"it is used {len(norm._inbound_nodes)} times; make a batch norm for each use")
+    before = norm.input._keras_history.operation
     if not isinstance(before, kinds) or before not in model.layers:
         raise refuse(
             f"it follows {before.name} ({type(before).__name__}), and only a convolution, "
             "depthwise convolution or dense layer takes it in"
         )
+    if len(before._inbound_nodes) > 1:
+        raise refuse(f"layer {before.name} is used {len(before._inbound_nodes)} times")
     if before.activation is not keras.activations.linear:
         raise refuse(f"layer {before.name} has an activation between the two")
     users = [

@@ -107,9 +107,10 @@ def arena_bytes(model_bytes: bytes) -> int:
     While an op runs, its own activations and those that later ops still need are in memory. So are
     the weights that had to be unpacked for it: to floats by an op of the file, or from int4 to int8
     by the op itself. The states of recurrent ops stay in memory throughout. The result is the
-    largest such sum, with each tensor rounded up to 16 bytes as in LiteRT for Microcontrollers. Its arena must be larger, because it also holds the
-    interpreter's structures (2.7 kB for the course's int8 model on a 64-bit computer) and what else
-    the kernels of the chip need. LiteRT keeps weights that it has unpacked to floats; see `memory`.
+    largest such sum, with each tensor rounded up to 16 bytes as in LiteRT for Microcontrollers. Its
+    arena must be larger, because it also holds the interpreter's structures (2.7 kB for the
+    course's int8 model on a 64-bit computer) and what else the kernels of the chip need. LiteRT
+    keeps weights that it has unpacked to floats; see `memory`.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model.

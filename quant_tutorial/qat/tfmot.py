@@ -23,6 +23,7 @@ from typing import Any
 from quant_tutorial import quiet
 from quant_tutorial.arguments import is_whole
 from quant_tutorial.frameworks import keras, tf
+from quant_tutorial.simulate.graph import is_idle
 from quant_tutorial.tflite.saved_model import input_shape
 
 with quiet.native_output():
@@ -86,6 +87,9 @@ def to_tf_keras(model: keras.Model) -> tf_keras.Model:
     tensors = {id(graph.inputs[0]): image}
     for layer in graph.operations:
         if isinstance(layer, keras.layers.InputLayer):
+            continue
+        if type(layer) not in _SETTINGS and is_idle(layer):  # augmentation, which ends here
+            tensors[id(layer.output)] = tensors[id(layer.input)]
             continue
         _check(layer)
         new = getattr(tf_keras.layers, type(layer).__name__)(

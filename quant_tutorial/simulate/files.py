@@ -21,14 +21,16 @@ one step.
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import replace
 from typing import Any
 
 from quant_tutorial import flatbuffer, models, tflite
 from quant_tutorial.affine import QuantParams, quantize
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.frameworks import keras, tf
-from quant_tutorial.simulate.graph import Node, rebuild
+from quant_tutorial.simulate.graph import Node, nodes, rebuild
 from quant_tutorial.simulate.simulator import ModelParams
+from quant_tutorial.tflite.biases import scales_for
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +75,7 @@ def int8_file(
                 "Choose 8-bit activations, or keep float activations with low_bit_file()."
             )
     _check_weights(params, 8)
+    params = _with_room_for_biases(model, params)
 
     def after(node: Node, x: Any) -> Any:
         return _FakeQuantOp(params.activations[node.name], name=f"{node.end}_quant")(x)
@@ -106,6 +109,25 @@ def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> b
     marked = _with_marks(rebuild(model, lambda _, x: x), model, params, bits)
     content = tflite.apply_recipe(tflite.export_litert(marked), recipe_name)
     return _with_integers(content, model, params, bits)
+
+
+def _with_room_for_biases(model: keras.Model, params: ModelParams) -> ModelParams:
+    """Make the scales of channels with next to no weights so large that their biases fit.
+
+    The converter would choose them so itself, and its integers would not be the expected ones.
+    """
+    weights = dict(params.weights)
+    for node in nodes(model):
+        layer = model.get_layer(node.layer)
+        if node.weights and layer.use_bias:
+            chosen, source = weights[node.weights], params.activations[node.sources[0]]
+            needed = scales_for(layer.bias.numpy(), source.scale)
+            if chosen.axis is None:
+                needed = needed.max()
+            if np.any(needed > chosen.scale):
+                scale = np.maximum(chosen.scale, needed.astype(np.float32))
+                weights[node.weights] = replace(chosen, scale=scale)
+    return ModelParams(weights, params.activations)
 
 
 def _check_weights(params: ModelParams, most: int) -> None:

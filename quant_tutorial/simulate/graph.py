@@ -22,7 +22,14 @@ _MOVING = (_layers.MaxPooling2D, _layers.Flatten, _layers.Reshape, _layers.ZeroP
 _TREATED = (
     "Conv2D, DepthwiseConv2D, Dense, BatchNormalization after one of these, ReLU (also with "
     "max_value 6), Softmax, Activation, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, "
-    "Flatten, Reshape, ZeroPadding2D, Dropout, Add"
+    "Flatten, Reshape, ZeroPadding2D, Dropout, Add, and layers that only augment in training"
+)
+# These do nothing in inference. Of the layers with other names, Keras augments with these as well.
+_IDLE = (
+    *(kind for name, kind in vars(_layers).items() if name.startswith("Random")),
+    *(_layers.Dropout, _layers.GaussianDropout, _layers.GaussianNoise, _layers.AlphaDropout),
+    *(_layers.ActivityRegularization, _layers.MixUp, _layers.CutMix, _layers.AugMix),
+    *(_layers.RandAugment, _layers.Solarization, _layers.Equalization),
 )
 
 
@@ -57,10 +64,13 @@ def prepare(model: keras.Model) -> keras.Model:
         model: A built Sequential or functional model with one input and one output.
 
     Raises:
-        ValueError: for a model of another kind, or for a layer that LiteRT's integer graph or this
-            course does not support; the message names it.
+        ValueError: for a model of another kind, for weights that are not finite or not float32, or
+            for a layer that LiteRT's integer graph or this course does not support; the message
+            names it.
     """
     graph = _functional(model)
+    models.require_float32(graph)
+    models.require_finite_weights(graph)
     for operation in graph.operations:
         _check_operation(operation)
 
@@ -71,14 +81,15 @@ def prepare(model: keras.Model) -> keras.Model:
         return type(layer).from_config(config)
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        idle = isinstance(layer, _layers.Activation) and activation(layer) == "linear"
-        if idle or isinstance(layer, _layers.Dropout):
+        plain = isinstance(layer, _layers.Activation) and activation(layer) == "linear"
+        if plain or layer.name in idle:
             return args[0]
         output = layer(*args, **kwargs)
         if layer.name in split:
             output = _layers.Softmax(name=f"{layer.name}_softmax")(output)
         return output
 
+    idle = {layer.name for layer in graph.layers if is_idle(layer)}
     folded = models.fold_batch_norm(graph)
     weighted = [layer for layer in folded.layers if isinstance(layer, _WEIGHTED)]
     split = {layer.name for layer in weighted if activation(layer) == "softmax"}
@@ -207,14 +218,21 @@ def activation(layer: keras.Layer) -> str | None:
     return known.get(getattr(layer, "activation", keras.activations.linear))
 
 
+def is_idle(layer: Any) -> bool:
+    """Return whether a layer does nothing in inference, as dropout and augmentation (lesson 05).
+
+    A nested model of such layers alone does nothing either.
+    """
+    if isinstance(layer, keras.Model):
+        inner = [one for one in layer.layers if not isinstance(one, _layers.InputLayer)]
+        return bool(inner) and all(map(is_idle, inner))
+    if isinstance(layer, _layers.RandomCrop):  # in inference it crops the middle
+        return layer.output.shape == layer.input.shape
+    return isinstance(layer, _IDLE)
+
+
 def _functional(model: keras.Model) -> keras.Model:
-    if isinstance(model, keras.Sequential) and model.built:
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if not hasattr(model, "operations"):
-        raise ValueError(
-            f"model must be a built Sequential or functional Keras model, got {model!r}: the nodes "
-            "are placed in its graph of layers."
-        )
+    model = models.layer_graph(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"model must have one input and one output, it has {len(model.inputs)} and "
@@ -226,14 +244,23 @@ def _functional(model: keras.Model) -> keras.Model:
             f"model must take floats, its input holds {model.inputs[0].dtype} values, which are "
             "not quantized: build it with an Input of floats, and do before it what needs integers."
         )
+    shape = model.inputs[0].shape
+    if None in shape[1:]:
+        raise ValueError(
+            f"model must take images of a fixed size, its input has the shape {shape}: build it "
+            "again with the size of your images, as keras.Input((height, width, channels)), and "
+            "copy the weights: new.set_weights(model.get_weights())."
+        )
     return models.single_ended(model)
 
 
 def _check_operation(operation: Any) -> None:
-    passing = (*_MOVING, _layers.InputLayer, _layers.BatchNormalization, _layers.Dropout)
+    passing = (*_MOVING, _layers.InputLayer, _layers.BatchNormalization)
     pooling = (_layers.AveragePooling2D, _layers.GlobalAveragePooling2D, _layers.Add)
     acting = (*_WEIGHTED, _layers.ReLU, _layers.Softmax, _layers.Activation)
     kind = type(operation).__name__
+    if is_idle(operation):
+        return
     if not isinstance(operation, (*passing, *pooling, *acting)):
         raise ValueError(
             f"Layer {operation.name} ({kind}) cannot be simulated. These can: {_TREATED}."

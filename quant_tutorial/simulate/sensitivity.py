@@ -46,8 +46,9 @@ def layer_sensitivity(
         layers: The layers to measure, by default all.
 
     Raises:
-        ValueError: for a layer that the model does not have.
+        ValueError: for a layer that the model does not have, and for a model with one output.
     """
+    _require_classes(simulator)
     reference = run.outputs(simulator.params(IN_FLOAT))
 
     def measure(tried: QuantScheme) -> tuple[float, float]:
@@ -118,10 +119,11 @@ def search_bits(
         widths: The bit widths to choose from, largest first.
 
     Raises:
-        ValueError: unless exactly one limit is given, for an accuracy outside 0 to 1, or for widths
-            that do not decrease.
+        ValueError: unless exactly one limit is given, for an accuracy outside 0 to 1, for widths
+            that do not decrease, or for a model with one output.
     """
     _check_limits(accuracy, weight_bytes, widths)
+    _require_classes(simulator)
     reference = run.outputs(simulator.params(IN_FLOAT))
 
     def measure(bits: dict[str, int]) -> Mix:
@@ -149,6 +151,18 @@ def search_bits(
         kept = [mix for mix in tried if mix.weight_bytes <= weight_bytes]
         chosen = max(kept, key=lambda mix: (mix.accuracy, mix.sqnr), default=None)
     return Search(tuple(path), tuple(tried), chosen)
+
+
+def _require_classes(simulator: Simulator) -> None:
+    shape = simulator.model.output_shape
+    if len(shape) != 2 or shape[1] < 2:
+        raise ValueError(
+            f"model {simulator.model.name} must return one number for each of two classes or more, "
+            f"its output has the shape {shape}. Of a model with one logit make one with two: a "
+            "Dense(2) whose weights and bias are 0 for the first class and those of the old layer "
+            "for the second predicts the same classes. For a regression, compare run.outputs of a "
+            "scheme and of the float model with metrics.sqnr_db."
+        )
 
 
 def _check_limits(accuracy: float | None, weight_bytes: int | None, widths: Sequence[int]) -> None:

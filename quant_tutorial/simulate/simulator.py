@@ -165,6 +165,13 @@ class Simulator:
         for start in range(0, len(images), _BATCH):
             values = models.predict(probe, images[start : start + _BATCH])
             for name in ranged:
+                if not (fine := np.isfinite(values[name])).all():
+                    broken = ~fine.reshape(len(fine), -1).all(axis=1)
+                    raise ValueError(
+                        f"Layer {name} computes NaN or infinite values from calibration image "
+                        f"{start + np.argmax(broken)}, so that it has no range: look at its "
+                        "weights and at this image."
+                    )
                 found[name].observe(values[name])
         return found
 

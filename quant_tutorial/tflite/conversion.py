@@ -11,7 +11,7 @@ from quant_tutorial import flatbuffer, quiet, saving
 from quant_tutorial.arguments import checked_calibration, checked_choice
 from quant_tutorial.flatbuffer import CASTS, Graph, Op
 from quant_tutorial.frameworks import tf
-from quant_tutorial.tflite import selective
+from quant_tutorial.tflite import selective, soundness
 from quant_tutorial.tflite.inspection import doors_and_float_ops
 from quant_tutorial.tflite.saved_model import (
     export_saved_model,
@@ -83,15 +83,20 @@ def convert(
 
     Raises:
         ValueError: for an unknown mode, I/O type, layer or op; for calibration images that are
-            missing, not an array, not finite, of the wrong shape or outside the range; for an
-            option that does not match the mode; for a loop where activations are quantized; for an
-            op that would stay in float in a full-integer file, or become an integer op although
-            `float_layers` or `float_ops` exempts it; for whole numbers, such as those of words,
-            that the file would round because the model takes floats.
+            missing, not an array, not finite, of the wrong shape or outside the range; for weights
+            that are not finite or not float32, and a layer that computes NaN or infinite values
+            from these images; for a file that LiteRT cannot run, and a model of
+            `qat.quantize_aware`; for an option that does not match the mode; for a loop where
+            activations are quantized; for an op that would stay in float in a full-integer file, or
+            become an integer op although `float_layers` or `float_ops` exempts it; for whole
+            numbers, such as those of words, that the file would round because the model takes
+            floats.
         RuntimeError: with "int16x8", for an op that has no such version.
     """
     io = _checked_options(mode, io, calibration, per_channel, float_layers, float_ops)
     entry, known = model_input(model), layer_names(model)
+    soundness.require_convertible(model)
+    _refuse_trained_ranges(model, mode)
     if known is not None and (unknown := [name for name in float_layers if name not in known]):
         raise ValueError(
             f"float_layers: the model has no layer {unknown[0]!r}; it has {', '.join(known)}."
@@ -112,17 +117,21 @@ def convert(
             raise ValueError(
                 f"calibration must hold at least one image: mode {mode!r} needs the ranges of the "
                 "model's activations, and the converter measures them on these images. Give some "
-                f"hundred training images, shape {('n', *entry.shape[1:])}, scaled as for its training."
+                f"hundred training images, shape {('n', *entry.shape[1:])}, scaled as for its "
+                "training."
             )
         with quiet.all_output():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if images is not None:
             _refuse_loops(folder)
+            soundness.require_finite_values(model, images)
         _set_mode(converter, mode, images, io, per_channel)
         if float_layers or float_ops:
             content = selective.quantize_all_but(converter, model, float_layers, float_ops, io)
         else:
             content = _converted(converter, mode)
+            if mode in _CALIBRATED:
+                soundness.require_runnable(content, soundness.always_zero(model, images))
     graph = flatbuffer.graph(content)
     _refuse_rounded_numbers(graph)
     if mode in ("int8", "int16x8"):
@@ -172,6 +181,20 @@ def _checked_options(
         if value and calibration is None:
             raise ValueError(f"{name} needs calibration images: give calibration as well.")
     return io or allowed[0]
+
+
+def _refuse_trained_ranges(model: Any, mode: str) -> None:
+    """Raise a ValueError for a model of `qat.quantize_aware`, which has its own ranges."""
+    trained = {"QuantizeActivation", "QuantizedLayer"}
+    if mode in _CALIBRATED and not isinstance(model, (str, Path)):
+        for layer in model.layers:
+            kind = type(layer)
+            if kind.__name__ in trained and kind.__module__.startswith("quant_tutorial."):
+                raise ValueError(
+                    f"model {model.name} is one of quantize_aware(), with its own ranges in layer "
+                    f"{layer.name}: qat.int8_file(model) makes the full-integer file of it, "
+                    "without calibration images."
+                )
 
 
 def _set_mode(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from quant_tutorial import flatbuffer, metrics
 from quant_tutorial.affine import dequantize
+from quant_tutorial.arguments import checked_classes
 from quant_tutorial.flatbuffer import Tensor
 from quant_tutorial.tflite.running import (
     correct_graph,
@@ -96,11 +97,13 @@ def evaluate(model_bytes: bytes, x: NDArray[np.float32], y: NDArray[np.integer])
         raise ValueError(
             f"y must hold one class for each image, shape {x.shape[:1]}, got {y.shape}.{way_out}"
         )
+    y = checked_classes("y", y)
     outputs, seconds = _run(model_bytes, x, None)
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
             "The model must give one number for each of two classes or more, shape ('n', classes); "
-            f"its output has the shape {('n', *outputs.shape[1:])}. Use predict, which takes any."
+            f"its output has the shape {('n', *outputs.shape[1:])}. Use predict, which takes any. "
+            f"{metrics.ONE_OUTPUT}"
         )
     predictions, classes = outputs.argmax(axis=1), outputs.shape[1]
     accuracy = metrics.accuracy(outputs, y)

@@ -8,13 +8,15 @@ the bits of the weights (`wi`) and the bits of the activations (`ai`; `afp32` me
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quant_tutorial import flatbuffer, models, quiet
 from quant_tutorial.arguments import checked_calibration, checked_choice
-from quant_tutorial.flatbuffer import Graph
+from quant_tutorial.flatbuffer import Graph, Op
 from quant_tutorial.frameworks import keras
+from quant_tutorial.tflite import biases, soundness
 from quant_tutorial.tflite.saved_model import export_spec, model_input
 
 import numpy as np
@@ -51,10 +53,12 @@ def export_litert(model: keras.Model) -> bytes:
     The file takes one image at a time. Keras itself calls the TFLite converter. Lesson 06.
 
     Raises:
-        ValueError: for a model that is not a Keras 3 model, is not built or has several inputs.
+        ValueError: for a model that is not a Keras 3 model, is not built or has several inputs, and
+            for weights that are not finite or not float32.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a Keras 3 model, got {type(model).__name__}.")
+    soundness.require_convertible(model)
     signature = [export_spec(model_input(model))]
     with tempfile.TemporaryDirectory() as folder, quiet.all_output():
         path = Path(folder) / "model.tflite"
@@ -87,10 +91,12 @@ def apply_recipe(
     Raises:
         ValueError: for an unknown recipe; for calibration images that are missing, not needed, not
             finite, of the wrong shape or outside the range; for a file that is not a float file;
-            and when the recipe quantizes nothing in it.
+            for weights that are not finite, and an op that computes NaN or infinite values; when
+            the recipe quantizes nothing, and when LiteRT cannot run the result.
     """
     chosen = RECIPES[checked_choice("recipe_name", recipe_name, RECIPES)]
     before = flatbuffer.graph(float_bytes, "float_bytes")
+    _require_finite_weights(before)
     if any(len(tensor.scales) for tensor in before.tensors):
         raise ValueError("float_bytes must be a float32 file, got one with quantized tensors.")
     if len(before.inputs) != 1:
@@ -114,19 +120,59 @@ def apply_recipe(
     with quiet.all_output():  # progress bars, and a report of the sizes
         from litert_quantizer import quantizer  # imported here because it takes seconds
 
-        tool = quantizer.Quantizer(bytearray(float_bytes), _recipe(recipe_name, before.op_types))
+        recipe = _recipe(recipe_name, before.op_types)
+        tool = quantizer.Quantizer(bytearray(float_bytes), recipe)
         ranges = None
         if chosen.kind == "static":
             key, name = _signature(before)
             ranges = tool.calibrate({key: [{name: image[np.newaxis]} for image in images]})
+    if ranges is not None:
+        _require_finite_ranges(before, ranges)
+        zero = [op for op in before.ops if not any(map(np.any, _range(op, ranges)))]
+    with quiet.all_output():
         content = bytes(tool.quantize(ranges).quantized_model)
+        if ranges is not None and (
+            # What returns 0 alone does so whatever its biases are.
+            channels := biases.lost(float_bytes, content, spared={op.index for op in zero})
+        ):
+            tool = quantizer.Quantizer(bytearray(biases.with_marks(float_bytes, channels)), recipe)
+            marked = bytes(tool.quantize(ranges).quantized_model)
+            content = biases.without_marks(marked, float_bytes, channels)
     wanted = f"int{chosen.weight_bits}"
     if not any(t.kind == "weights" and t.type == wanted for t in flatbuffer.graph(content).tensors):
         raise ValueError(
             f"Recipe {recipe_name!r} finds nothing to quantize in a file with the ops "
             f"{', '.join(before.op_types)}."
         )
+    if ranges is not None:
+        soundness.require_runnable(content, [f"O{str(op)[1:]}" for op in zero])
     return content
+
+
+def _require_finite_weights(graph: Graph) -> None:
+    """Raise a ValueError for a float file with weights or biases that are not finite."""
+    for op in graph.ops:
+        for tensor in op.inputs:
+            if tensor.is_float and tensor.data is not None and not np.isfinite(tensor.data).all():
+                raise ValueError(
+                    f"float_bytes: the {tensor.kind} of {op} hold NaN or infinite values, and "
+                    "nothing can be quantized with them: load weights from before that happened."
+                )
+
+
+def _require_finite_ranges(graph: Graph, ranges: Mapping[str, Any]) -> None:
+    """Raise a ValueError for an op that computes NaN or infinite values."""
+    for op in graph.ops:
+        if not all(np.isfinite(end).all() for end in _range(op, ranges)):
+            raise ValueError(
+                f"O{str(op)[1:]} computes NaN or infinite values from the calibration "
+                f"images, so that it has no range. {soundness.INFINITE}"
+            )
+
+
+def _range(op: Op, ranges: Mapping[str, Any]) -> list[NDArray[np.float32]]:
+    """Return the smallest and the largest value of an op's first output; 1 where not measured."""
+    return list(ranges.get(op.outputs[0].name, {"max": np.ones(1, np.float32)}).values())
 
 
 def _recipe(name: str, op_types: tuple[str, ...]) -> list[dict[str, Any]]:

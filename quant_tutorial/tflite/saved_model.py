@@ -6,6 +6,7 @@ of a Keras 3 model.) With a batch of one, the file contains no ops that compute 
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,8 +128,11 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
     entry = model_input(model)
     shape = (1, *entry.shape[1:])
     if isinstance(model, keras.Model):
-        plain, signature = models.single_ended(model), [export_spec(entry)]
-        plain.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
+        plain, spec = models.single_ended(model), export_spec(entry)
+        if _trains_unless_told(model):
+            _export_inference(plain, folder, tf.TensorSpec(spec.shape, entry.dtype, name="args_0"))
+            return
+        plain.export(folder, format="tf_saved_model", input_signature=[spec], verbose=False)
         return
     name = "image"
     if isinstance(model, (str, Path)):
@@ -144,7 +148,7 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
         loaded = model
 
         def answer(image: tf.Tensor) -> Any:
-            return model(_packed(image, model.input), training=False)
+            return model(packed(image, model.input), training=False)
 
     holder = tf.Module()
     holder.loaded = loaded  # keeps the variables with the function
@@ -157,11 +161,25 @@ def export_spec(entry: ModelInput) -> keras.InputSpec:
     return keras.InputSpec(shape=(1, *entry.shape[1:]), dtype=entry.dtype.name)
 
 
-def _packed(image: tf.Tensor, like: Any) -> Any:
+def packed(image: tf.Tensor, like: Any) -> Any:
     """Put an image into the list or the dictionary that a tf_keras model takes."""
     if isinstance(like, dict):
         return dict.fromkeys(like, image)
     return [image] if isinstance(like, (list, tuple)) else image
+
+
+def _trains_unless_told(model: keras.Model) -> bool:
+    """Return whether a layer is in training mode by default, as Keras' augmentation layers are."""
+    calls = (inspect.signature(layer.call).parameters for layer in model._flatten_layers())
+    return any("training" in known and known["training"].default is True for known in calls)
+
+
+def _export_inference(model: keras.Model, folder: str | Path, spec: tf.TensorSpec) -> None:
+    """Write a model as it is in inference; `model.export` leaves the mode to each layer."""
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", lambda x: model(x, training=False), [spec])
+    archive.write_out(str(folder), verbose=False)
 
 
 def has_fake_quant(folder: str | Path) -> bool:
