@@ -226,7 +226,8 @@ class TestSwitchedOffChannels:
             "trained": qat.int8_file(trained),
         }
         for name, content in found.items():
-            assert largest_bias_error(content, bias) < 2, name
+            # Half a step, and 2^29 steps have 24 bits in float32.
+            assert largest_bias_error(content, bias) <= 32, name
             outputs = tflite.predict(content, given)
             assert metrics.agreement(outputs.argmax(1), floats.argmax(1)) >= 0.93, name
 

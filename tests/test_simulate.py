@@ -260,7 +260,7 @@ class TestParams:
     def test_pixels_for_calibration(self, baseline: keras.Model, data: mnist.Mnist) -> None:
         for pixels in (data.x_train[:5], data.x_train[:5, ..., np.newaxis]):
             message = (
-                r"calibration must hold floats.*got uint8: convert pixels with mnist\.to_float"
+                r"calibration must hold floats.*got uint8 from 0 to 25\d: scale.*mnist\.to_float"
             )
             with pytest.raises(ValueError, match=message):
                 Simulator(baseline, pixels)

@@ -178,7 +178,7 @@ def _refuse_trained_ranges(model: Any, mode: str) -> None:
             if kind.__name__ in trained and kind.__module__.startswith("quant_tutorial."):
                 raise ValueError(
                     f"model {model.name} is one of quantize_aware(), with its own ranges in layer "
-                    f"{layer.name}: qat.int8_file(model) makes the full-integer file of it, without "
+                    f"{layer.name}: qat.int8_file(model) makes the full-integer file, without "
                     "calibration images."
                 )
 
