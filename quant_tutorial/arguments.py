@@ -150,9 +150,10 @@ def checked_calibration(
     found = f"calibration holds values from {smallest:g} to {largest:g}"
     way_out = (
         f"Scale the images {_as_in_training(shape[1:])}, or say input_range=(low, high) if the "
-        "model was trained on another range, such as (0, 255) for pixels that a Rescaling layer of "
-        "its own scales."
+        "model was trained on another range."
     )
+    if tuple(shape[1:]) not in _COURSE:
+        way_out += " Where a Rescaling layer of the model scales pixels, that is (0, 255)."
     # Rounding in a reader's preprocessing may slightly exceed the range, which does no harm.
     slack = 0.01 * (high - low)
     if smallest < low - slack or largest > high + slack:

@@ -226,7 +226,8 @@ class TestSwitchedOffChannels:
             "trained": qat.int8_file(trained),
         }
         for name, content in found.items():
-            assert largest_bias_error(content, bias) < 2, name
+            # Half a step, and 2^29 steps have 24 bits in float32.
+            assert largest_bias_error(content, bias) <= 32, name
             outputs = tflite.predict(content, given)
             assert metrics.agreement(outputs.argmax(1), floats.argmax(1)) >= 0.93, name
 
@@ -689,7 +690,7 @@ class TestMessages:
             [keras.Input(SHAPE), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(2)]
         )
         pixels = (255 * images()).astype(np.uint8)
-        with pytest.raises(ValueError, match=r"\(0, 255\) for pixels that a Rescaling layer"):
+        with pytest.raises(ValueError, match=r"a Rescaling layer .* that is \(0, 255\)"):
             tflite.convert(model, "int8", calibration=pixels)
         content = tflite.convert(model, "int8", calibration=pixels, input_range=(0, 255))
         floats = pixels.astype(np.float32)
