@@ -576,7 +576,7 @@ class TestOneOutput:
     @pytest.mark.slow
     def test_evaluate(self) -> None:
         content, given = tflite.convert(self.model(), "float32"), images(9, (6,))
-        with pytest.raises(ValueError, match=r"gives one number.*predict.*> 0 where it is a logit"):
+        with pytest.raises(ValueError, match=r"give one number.*predict.*> 0 where it is a logit"):
             tflite.evaluate(content, given, np.zeros(9, int))
 
 

@@ -208,7 +208,7 @@ def _signature(folder: str | Path) -> tuple[Any, Any]:
     specs = loaded.signatures["serving_default"].structured_input_signature[1]
     if len(specs) != 1:
         raise ValueError(
-            f"model must have one input, it has {len(specs)}: {', '.join(specs)}. Export a model "
-            "with a single input that holds them side by side."
+            f"model must have one input, it has {len(specs)}: {', '.join(sorted(specs))}. Export "
+            "a model with a single input that holds them side by side."
         )
     return loaded, next(iter(specs.values()))
