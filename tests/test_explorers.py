@@ -27,6 +27,7 @@ from quant_tutorial.explorers.tensors import TensorExplorer, TensorFigure
 from quant_tutorial.rounding import Rounded
 from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES, GRANULARITY_NAMES, TensorScheme
 from quant_tutorial.simulate import ModelParams, StagedRun
+from quant_tutorial.tflite import soundness
 
 import keras
 import numpy as np
@@ -642,8 +643,10 @@ class TestTensorExplorer:
     @pytest.mark.parametrize(
         "kind", ["ReLU before batch norm", "a dead layer", "separable", "used twice"]
     )
-    def test_no_tensor_is_missing(self, kind: str) -> None:
+    def test_no_tensor_is_missing(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         keras.utils.set_random_seed(0)
+        # XNNPACK refuses the file with the dead layer, and so does `convert`; others may have one.
+        monkeypatch.setattr(soundness, "require_runnable", lambda *_: None)
         layers = keras.layers
         image = x = keras.Input((12, 12, 2))
         shared = layers.Conv2D(2, 3, padding="same", name="shared")

@@ -28,6 +28,13 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 NOTEBOOKS = [*LESSONS, *SOLUTIONS]
 PNG = "image/png"
+# An image that gets another source meanwhile is decoded again.
+DECODED = """async image => {
+  for (let tries = 0; ; tries++) {
+    try { await image.decode(); break; } catch (error) { if (tries === 4) throw error; }
+  }
+  return [image.getAttribute("src"), image.alt, image.naturalWidth];
+}"""
 REFERENCE, TEACHING = (ROOT / "notebooks" / f"{name}.md" for name in ("reference", "teaching"))
 
 
@@ -264,9 +271,7 @@ class TestExplorers:
                     "([caption, rest]) => rest.includes(caption.textContent)",
                     arg=[caption.element_handle(), rest],
                 )
-                shown = figure.locator("img").evaluate(
-                    "async i => (await i.decode(), [i.getAttribute('src'), i.alt, i.naturalWidth])"
-                )
+                shown = figure.locator("img").evaluate(DECODED)
                 place = told["sentences"].index(caption.text_content(), position * stride)
                 assert shown[:2] == [told["pictures"][place], told["sentences"][place]]
                 assert shown[2] > 0

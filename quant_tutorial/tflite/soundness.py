@@ -138,7 +138,13 @@ def _traced(model: Any, images: NDArray[np.float32]) -> _Run | None:
         values = [value for op in ops for value in op.outputs if value.dtype.is_floating]
         names[:] = [_label(value.op, known) for value in values]
         finite = [tf.reduce_all(tf.math.is_finite(value)) for value in values]
-        return tf.stack([finite, [tf.reduce_any(tf.not_equal(value, 0)) for value in values]])
+        # What does not depend on the images, such as a bias of zeros, is no value of a layer.
+        fed = _fed_by(batch, batch.graph.get_operations())
+        active = [
+            tf.reduce_any(tf.not_equal(value, 0)) if value.op.name in fed else tf.constant(True)
+            for value in values
+        ]
+        return tf.stack([finite, active])
 
     entry = model_input(model)
     fixed = entry.shape[0]
@@ -155,6 +161,15 @@ def _traced(model: Any, images: NDArray[np.float32]) -> _Run | None:
         return np.stack([flags[:, 0].all(axis=0), flags[:, 1].any(axis=0)])
 
     return None if hidden else _Run(of_any_size, names)
+
+
+def _fed_by(source: Any, ops: Iterable[Any]) -> set[str]:
+    """Return the names of the ops that depend on a value; the ops are in order of computation."""
+    found = {source.op.name}
+    for op in ops:
+        if any(value.op.name in found for value in op.inputs):
+            found.add(op.name)
+    return found
 
 
 def _label(op: Any, known: set[str]) -> str:

@@ -119,16 +119,16 @@ def test_a_digit_drawn_with_the_mouse(lab: Locator, page: Page) -> None:
     page.mouse.down()
     page.mouse.move(*at(0.5, 0.8), steps=20)
     page.mouse.up()
-    said(lab, r"To the drawing both models say 1\.")
+    said(lab, r"Both models classify the drawing as 1\.")
     lab.get_by_role("button", name="where PTQ breaks").click()
-    said(lab, r"28\.\d% of 10,000 .*To the drawing .* say.* \d")
+    said(lab, r"28\.\d% of 10,000 .*classif.* the drawing as \d")
 
 
 def test_a_digit_drawn_with_keys(lab: Locator, page: Page) -> None:
     lab.get_by_label("Canvas to draw a digit").focus()
     for key in [*["ArrowUp"] * 7, "Space", *["ArrowDown"] * 14, "Escape", "ArrowRight"]:
         page.keyboard.press(key)
-    said(lab, r"To the drawing both models say 1\.")
+    said(lab, r"Both models classify the drawing as 1\.")
     assert "Pen up" in lab.get_by_role("status").all_inner_texts()[-1]
     page.keyboard.press("Delete")
     said(lab, r"The canvas is empty\.")
@@ -138,12 +138,12 @@ def test_an_image_that_is_answered_otherwise(lab: Locator) -> None:
     lab.get_by_role("button", name="where PTQ breaks").click()
     said(lab, r"28\.\d% of 10,000 images right")
     lab.get_by_role("button", name="Load a flipped image").click()
-    said(lab, r"To the drawing the float model says (\d), the other (?!\1)\d")
+    said(lab, r"The float model classifies the drawing as (\d), the quantized one as (?!\1)\d")
 
 
 def test_export(lab: Locator, server: tuple[str, Path], page: Page) -> None:
     lab.get_by_role("button", name="Export this").click()
-    done = lab.get_by_role("status").filter(has_text="LiteRT reads 99.4% of 10,000 images right")
+    done = lab.get_by_role("status").filter(has_text="LiteRT gets 99.4% of 10,000 images right")
     done.wait_for(timeout=ANSWER)
     content = (server[1] / "saved" / "lab_PTQ_w8_a8.tflite").read_bytes()
     with page.expect_download() as download:
