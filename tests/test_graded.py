@@ -33,6 +33,7 @@ EXECUTED = {
         *(("07.5", wrong, f"seems that {m}.") for m, wrong in lesson_07.DENSE_MISTAKES.items()),
     ],
 }
+QUICK = ("02_affine_quantization", "07_integer_only_inference")  # to check once more, as Otter does
 SIDES = ("students", "instructors")
 every_lesson = pytest.mark.parametrize("name", LESSONS)
 executed = pytest.mark.parametrize("name", EXECUTED)
@@ -52,17 +53,25 @@ def run(code: str, names: dict[str, Any]) -> str | None:
     return None
 
 
-def otter(lesson: graded.Lesson, number: str, names: dict[str, Any]) -> tuple[float, str]:
-    """Return the points that Otter gives, and what it says."""
+def otter_code(lesson: graded.Lesson, number: str) -> str:
+    """Return the code of a test in Otter's format, which is a doctest."""
     file: dict[str, Any] = {}
     exec(graded.otter_test(number, lesson.answers[number]), file)
+    assert file["OK_FORMAT"]
+    assert (file["test"]["name"], file["test"]["points"]) == (f"q{number[3:]}", graded.POINTS)
     (suite,) = file["test"]["suites"]
+    assert (suite["type"], suite["setup"], suite["teardown"]) == ("doctest", "", "")
     (case,) = suite["cases"]
+    return case["code"]
+
+
+def otter(lesson: graded.Lesson, number: str, names: dict[str, Any]) -> tuple[float, str]:
+    """Return the points that Otter gives, and what it says."""
     said: list[str] = []
-    test = doctest.DocTestParser().get_doctest(case["code"], names, "q", None, None)
+    test = doctest.DocTestParser().get_doctest(otter_code(lesson, number), names, "q", None, None)
     done = doctest.DocTestRunner(verbose=False).run(test, out=said.append, clear_globs=False)
     assert done.attempted == 2
-    return file["test"]["points"] * (done.failed == 0), "".join(said)
+    return graded.POINTS * (done.failed == 0), "".join(said)
 
 
 class TestForm:
@@ -118,6 +127,13 @@ class TestForm:
         assert places == len(lesson.answers)
 
     @every_lesson
+    def test_both_tools_have_the_same_tests(self, name: str) -> None:
+        lesson = LESSONS[name]
+        for number in lesson.answers:
+            lines = cell_of(lesson.students, f"exercise-{number[3:]}-test").splitlines()
+            assert otter_code(lesson, number).splitlines() == [f">>> {x}" for x in lines if x]
+
+    @every_lesson
     def test_no_link_leads_out(self, name: str) -> None:
         lesson = LESSONS[name]
         for cell in lesson.students["cells"]:
@@ -170,7 +186,7 @@ class TestPoints:
                 assert error is not None
                 assert error.startswith("AssertionError: Exercise ")
                 assert "not attempted yet" in error
-        for number in lesson.answers:
+        for number in lesson.answers if name in QUICK else ():
             points, said = otter(lesson, number, names)
             assert points == (graded.POINTS if side == "instructors" else 0), said
 
@@ -233,6 +249,14 @@ class TestExport:
         assert marks.read_bytes() == b"a year's work"
         with pytest.raises(ValueError, match=r"must be a folder, and .*gradebook\.db is a file"):
             graded.export(marks)
+
+    def test_a_folder_of_the_same_layout_is_not_its_own(self, tmp_path: Path) -> None:
+        mine = tmp_path / "students" / "02_affine_quantization.ipynb"
+        mine.parent.mkdir()
+        mine.write_text("{}", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"02_affine_quantization\.ipynb is none of its files"):
+            graded.export(tmp_path)
+        assert mine.read_text(encoding="utf-8") == "{}"
 
     def test_an_error_leaves_the_old_export(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -311,6 +335,7 @@ class TestDamagedLessons:
             ([HEADING], [], "has no check below its exercises"),
             ([HEADING, CHECK], ["import c"], r"has no solution of exercise 99\.1"),
             ([HEADING, 'check("99.1", 7)'], ["**1.**", CHECK], r"exercise 99\.1 checks no name"),
+            ([HEADING, "%magic", CHECK], ["**1.**", CHECK], "cell c2 is no Python"),
             (["## Exercises\n\n?", CHECK], ["**1.**", CHECK], "has not one link to its solutions"),
         ],
     )

@@ -116,21 +116,19 @@ def read_lesson(path: Path, solutions: Path) -> Lesson | None:
     if last < start:
         raise ValueError(f"{path.name} has no check below its exercises.")
     exercises = cells[start : last + 1]
-    answers: dict[str, str] = {}
-    shared = [_markdown("title", _INTRODUCTION.format(title=sources.title(path)))]
-    shared += [_code("setup" if i == 0 else f"setup-{i + 1}", text) for i, text in enumerate(setup)]
     also = _ALSO_NEEDED.get(path.stem[:2], ())
     given = _given(cells[:start], exercises, "\n".join(setup), also)
-    if given:
-        shared.append(_code("from-the-lesson", given))
-    both = [[dict(_locked(cell)) for cell in shared] for _ in range(2)]
+    made = [_markdown("title", _INTRODUCTION.format(title=sources.title(path)))]
+    made += [_code("setup" if i == 0 else f"setup-{i + 1}", text) for i, text in enumerate(setup)]
+    made += [_code("from-the-lesson", given)] if given else []
+    made = [_locked(cell) for cell in made]
+    answers: dict[str, str] = {}
     for cell in exercises:
-        found = _check(cell)
+        text, found = _text(cell), _check(cell)
         if found is None:
-            text = _without_link(_text(cell), path) if _is_heading(cell) else _text(cell)
-            for side in both:
-                make = _markdown if cell["cell_type"] == "markdown" else _code
-                side.append(_locked(make(cell["id"], text)))
+            make = _markdown if cell["cell_type"] == "markdown" else _code
+            text = _without_link(text, path) if _is_heading(cell) else text
+            made.append(_locked(make(cell["id"], text)))
             continue
         number, answer = found
         if not isinstance(answer, ast.Name):
@@ -138,13 +136,12 @@ def read_lesson(path: Path, solutions: Path) -> Lesson | None:
         if number not in solved:
             raise ValueError(f"{solutions} has no solution of exercise {number}.")
         answers[number] = answer.id
-        stub = _without_check(_text(cell))
-        solution = _named(*solved[number], answer.id)
-        for side, text in zip(both, (stub, f"{stub}\n{BEGIN}\n{solution}\n{END}"), strict=True):
-            side.append(_graded(_code(cell["id"], text), solution=True))
-            test = _code(f"exercise-{number[3:]}-test", _test(number, answer.id))
-            side.append(_graded(test, solution=False))
-    return Lesson(path.stem, *map(_notebook, both), answers)
+        parts = _without_check(text), BEGIN, _named(*solved[number], answer.id), END
+        test = _code(f"exercise-{number[3:]}-test", _test(number, answer.id))
+        made.append(_graded(_code(cell["id"], "\n".join(parts)), solution=True))
+        made.append(_graded(test, solution=False))
+    open_cells = [{**c, "source": c["source"].partition(f"\n{BEGIN}\n")[0]} for c in made]
+    return Lesson(path.stem, _notebook(open_cells), _notebook(made), answers)
 
 
 def read_lessons() -> list[Lesson]:
@@ -177,9 +174,10 @@ def export(output: Path) -> int:
     """
     if output.exists() and not output.is_dir():
         raise ValueError(f"output must be a folder, and {output} is a file.")
-    for path in _foreign(output):
+    foreign = _foreign(output)
+    if foreign:
         raise ValueError(
-            f"output would replace {output}, and {path} is none of its files: "
+            f"output would replace {output}, and {foreign[0]} is none of its files: "
             "move that away, or name another folder with --output."
         )
     lessons = read_lessons()
@@ -199,14 +197,14 @@ def export(output: Path) -> int:
     return sum(len(lesson.answers) for lesson in lessons)
 
 
-def _foreign(output: Path) -> Iterator[Path]:
-    """Yield what an export would delete without having written it, such as a gradebook."""
-    ours = ("students/*.ipynb", "instructors/nbgrader_config.py", "instructors/source/*/*.ipynb")
-    for path in sorted(output.rglob("*")):
-        name = path.relative_to(output)
-        patterns = (*ours, "otter/*/tests/q*.py")
-        if path.is_file() and not any(name.match(pattern) for pattern in patterns):
-            yield path
+def _foreign(output: Path) -> list[Path]:
+    """List the files that an export would delete without having written them: a gradebook, say."""
+    config = "instructors/nbgrader_config.py"
+    patterns = [config, "students/*.ipynb", "instructors/source/*/*.ipynb", "otter/*/tests/q*.py"]
+    ours = {path for pattern in patterns for path in output.glob(pattern)}
+    if not (output / config).exists():
+        ours.clear()  # another folder that has students' notebooks
+    return sorted(path for path in output.rglob("*") if path.is_file() and path not in ours)
 
 
 def _write(path: Path, text: str) -> None:
@@ -219,9 +217,15 @@ def _write(path: Path, text: str) -> None:
 
 def _cells(path: Path) -> list[_Cell]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} is no notebook ({error!r}).") from None
+    for cell in cells:
+        try:
+            ast.parse(_text(cell) if cell["cell_type"] == "code" else "")
+        except SyntaxError as error:
+            raise ValueError(f"{path}: cell {cell['id']} is no Python ({error}).") from None
+    return cells
 
 
 def _text(cell: _Cell) -> str:
