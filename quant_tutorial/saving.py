@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, and read JSON with a clear error (lessons 06, 08 and 09)."""
+"""Write files and folders whole or not at all, and read JSON with a clear error."""
 
 from __future__ import annotations
 
@@ -30,6 +30,26 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
             os.fsync(file.fileno())  # it must be on the disk before it replaces the old file
         part.replace(path)
     return path
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Move a complete folder to `place`, whose old content is deleted.
+
+    `new` must be on the same disk. If it cannot be moved, the old content stays.
+
+    Raises:
+        OSError: when one of the folders cannot be moved.
+    """
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as scratch:
+        old = Path(scratch) / "old"
+        if place.exists():
+            place.rename(old)
+        try:
+            new.rename(place)
+        except OSError:
+            if old.exists():
+                old.rename(place)
+            raise
 
 
 def read_json(path: Path, what: str, way_out: str) -> Any:

@@ -22,6 +22,15 @@ def test_open_wrong_and_impossible_answers(
         assert said(capsys, exercise, wrong).startswith(f"Exercise {exercise}: not yet: ")
 
 
+@pytest.mark.parametrize("exercise", sorted(checks.CHECKS))
+def test_an_answer_that_is_graded(exercise: str) -> None:
+    with pytest.raises(AssertionError, match=rf"^Exercise {exercise}: not attempted yet"):
+        checks.grade(exercise, ...)
+    with pytest.raises(AssertionError, match=rf"^Exercise {exercise}: "):
+        checks.grade(exercise, None)
+
+
 def test_an_unknown_exercise() -> None:
-    with pytest.raises(ValueError, match=r"exercise must be one of 01\.1, .*, got '99'"):
-        checks.check("99", 1)
+    for function in (checks.check, checks.grade):
+        with pytest.raises(ValueError, match=r"exercise must be one of 01\.1, .*, got '99'"):
+            function("99", 1)

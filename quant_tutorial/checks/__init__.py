@@ -14,7 +14,7 @@ from typing import Any
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.checks.registry import CHECKS
 
-__all__ = ["CHECKS", "check"]
+__all__ = ["CHECKS", "check", "grade"]
 
 for _module in pkgutil.iter_modules(__path__):  # a lesson's module registers its checks
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -30,12 +30,35 @@ def check(exercise: str, answer: Any) -> None:
     Raises:
         ValueError: for a number that no exercise has.
     """
+    hint = _hint(exercise, answer)
+    if answer is ...:
+        print(f"Exercise {exercise}: {hint}")
+    else:
+        print(f"Exercise {exercise}: " + ("right." if hint is None else f"not yet: {hint}"))
+
+
+def grade(exercise: str, answer: Any) -> None:
+    """Do nothing for a right answer, and raise the hint for any other (`make graded`).
+
+    Args:
+        exercise: The number of the exercise in the notebook, such as "02.1".
+        answer: The reader's answer; `...` for none.
+
+    Raises:
+        AssertionError: for any answer that is not right.
+        ValueError: for a number that no exercise has.
+    """
+    hint = _hint(exercise, answer)
+    if hint is not None:
+        raise AssertionError(f"Exercise {exercise}: {hint}")
+
+
+def _hint(exercise: str, answer: Any) -> str | None:
+    """Return None for a right answer, and else what is wrong with it."""
     checked_choice("exercise", exercise, CHECKS)
     if answer is ...:
-        print(f"Exercise {exercise}: not attempted yet. Put your answer in place of the dots.")
-        return
+        return "not attempted yet. Put your answer in place of the dots."
     try:
-        hint = CHECKS[exercise](answer)
+        return CHECKS[exercise](answer)
     except Exception as error:  # show the reader any error of their own code
-        hint = f"the check could not use this answer ({type(error).__name__}: {error})."
-    print(f"Exercise {exercise}: " + ("right." if hint is None else f"not yet: {hint}"))
+        return f"the check could not use this answer ({type(error).__name__}: {error})."

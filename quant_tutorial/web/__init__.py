@@ -1,1 +1,1 @@
-"""The web edition (`make site`) and the settings of the app (`make app`, in `app/`)."""
+"""The web edition (`make site`), the export for graders (`make graded`), the app's settings."""

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from quant_tutorial.saving import replace_folder
 from quant_tutorial.web import frames, links, sources
 from quant_tutorial.web.sources import ROOT
 
@@ -134,15 +135,7 @@ def build(output: Path, count: int = FRAMES) -> None:
         wrong = links.problems(site)
         if wrong:
             raise RuntimeError("\n".join(["Links:", *wrong]))
-        old = Path(folder) / "old"
-        if output.exists():
-            output.rename(old)
-        try:
-            site.rename(output)
-        except OSError:
-            if old.exists():
-                old.rename(output)
-            raise
+        replace_folder(site, output)
 
 
 def main() -> None:
