@@ -15,6 +15,8 @@ from quant_tutorial.tflite.interpreter import Runner
 import numpy as np
 from numpy.typing import NDArray
 
+_PART = 1000  # images that are quantized at a time
+
 
 def run(model_bytes: bytes, x: NDArray[Any], kernels: str = "default") -> NDArray[Any]:
     """Run a file on images of its own input type and return its outputs as they are (lesson 07).
@@ -154,7 +156,13 @@ def file_images(name: str, x: Any, entry: Tensor) -> NDArray[Any]:
     """
     shape = _image_shape(entry, x)
     if entry.params is not None:
-        return quantize(checked_images(name, x, shape), entry.params)
+        images = checked_images(name, x, shape)
+        integers = np.empty(images.shape, entry.params.dtype)
+        # In parts: the 64-bit integers in between would take eight times the memory of the result.
+        for start in range(0, len(images), _PART):
+            part = slice(start, start + _PART)
+            integers[part] = quantize(images[part], entry.params)
+        return integers
     if entry.is_float:
         return checked_images(name, x, shape).astype(entry.dtype, copy=False)
     return checked_integers(name, x, shape, entry.dtype)
