@@ -65,7 +65,7 @@ def checked_images(
         ValueError: for something that is not an array, a wrong shape, no images, a wrong type (such
             as integer pixels for a float input), or values that are not finite.
     """
-    images, wanted = _as_array(name, images, shape), ("n", *shape)
+    images = _as_array(name, images, shape)
     if dtype is not None and np.dtype(dtype).kind in "iu":
         if images.dtype != dtype:
             raise ValueError(
@@ -74,12 +74,11 @@ def checked_images(
             )
     elif images.dtype.kind != "f":
         raise ValueError(
-            f"{name} must hold floats as the float model gets them, shape {wanted}, got "
+            f"{name} must hold floats as the float model gets them, shape {('n', *shape)}, got "
             f"{images.dtype}{_extent(images)}: scale them {_as_in_training(shape)}. A model that "
             "scales pixels itself takes them with astype(np.float32)."
         )
-    if images.shape[1:] != tuple(shape) or len(images) == 0:
-        raise ValueError(f"{name} must have the shape {wanted} with n ≥ 1, got {images.shape}.")
+    _require_shape(name, images, shape)
     return images if images.dtype.kind in "iu" else _finite(name, images)
 
 
@@ -104,9 +103,7 @@ def checked_integers(
             f"{name} must hold {dtype} values, because the model's input does, got "
             f"{values.dtype}: give {name}.astype({dtype.name!r}) if that loses nothing."
         )
-    if values.shape[1:] != tuple(shape) or values.ndim == 0 or len(values) == 0:
-        wanted = ("n", *shape)
-        raise ValueError(f"{name} must have the shape {wanted} with n ≥ 1, got {values.shape}.")
+    _require_shape(name, values, shape)
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     if values.size and not (low <= values.min() and values.max() <= high):
         raise ValueError(
@@ -262,6 +259,12 @@ def _is_pair(pair: Any, rank: int) -> bool:
     """Return whether two values are a batch of images and something else, such as its labels."""
     first, second = (getattr(part, "shape", None) for part in pair)
     return first is not None and len(first) == rank and first != second
+
+
+def _require_shape(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if values.shape[1:] != tuple(shape) or values.ndim == 0 or len(values) == 0:
+        wanted = ("n", *shape)
+        raise ValueError(f"{name} must have the shape {wanted} with n ≥ 1, got {values.shape}.")
 
 
 def _finite(name: str, images: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -180,8 +180,7 @@ def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
     quick succession.
     """
     # More images at a time are a little faster, but an inner copy of them takes much memory.
-    parts = [x[start : start + 500] for start in range(0, len(x), 500)]
-    batches = [model(part, training=False) for part in parts]
+    batches = [model(x[start : start + 500], training=False) for start in range(0, len(x), 500)]
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from quant_tutorial.affine import QuantParams, fake_quantize
 from quant_tutorial.calibration import weight_params
-from quant_tutorial.checks.registry import exercise
+from quant_tutorial.checks.registry import exercise, with_suspect
 from quant_tutorial.metrics import accuracy
 from quant_tutorial.scheme import TensorScheme
 
@@ -222,9 +222,7 @@ def _channel_scales(answer: Any) -> str | None:
                     f"for weights of shape {kernel.shape} at {bits} bits the first scale must be "
                     f"{right[0]:.5f}, and your function gives {got[0]:.5f}."
                 )
-    if found is None:
-        return None
-    return found + "".join(f" It seems that {hint}." for hint in list(suspects)[:1])
+    return with_suspect(found, suspects)
 
 
 def _wrong_shape(got: NDArray[np.float64], kernel: NDArray[np.float64]) -> str:

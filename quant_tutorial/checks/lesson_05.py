@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from quant_tutorial.affine import QuantParams, fake_quantize, params_from_range
-from quant_tutorial.checks.registry import exercise
+from quant_tutorial.checks.registry import exercise, with_suspect
 from quant_tutorial.metrics import packed_bytes
 from quant_tutorial.scheme import LayerScheme, QuantScheme, TensorScheme
 
@@ -119,9 +119,7 @@ def _own_node(answer: Any) -> str | None:
         wrong = np.flatnonzero(~np.isclose(got, fake_quantize(x, params)))
         if wrong.size and found is None:
             found = _node_hint(x[wrong[0]], params)
-    if found is None:
-        return None
-    return found + "".join(f" It seems that {hint}." for hint in list(suspects)[:1])
+    return with_suspect(found, suspects)
 
 
 def _node_hint(x: float, params: QuantParams) -> str:
@@ -195,9 +193,7 @@ def _fair_ties(answer: Any) -> str | None:
                 f"for {images} images of {classes} classes it must return {right:.4f}, and yours "
                 f"returns {got:.4f}."
             )
-    if found is None:
-        return None
-    return found + "".join(f" It seems that {hint}." for hint in list(suspects)[:1])
+    return with_suspect(found, suspects)
 
 
 @exercise("05.5")

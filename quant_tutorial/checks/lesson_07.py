@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from quant_tutorial import integer
-from quant_tutorial.checks.registry import exercise
+from quant_tutorial.checks.registry import exercise, with_suspect
 from quant_tutorial.integer import Output, fixed_point, rounding_shift
 
 import numpy as np
@@ -249,9 +249,7 @@ def _compared(
                 f"{len(wrong)} of {got.size} values are wrong, by {most:,} at most; the one at "
                 f"{place} must be {expected[place]}, not {got[place]}."
             )
-    if found is None:
-        return None
-    return found + "".join(f" It seems that {hint}." for hint in list(suspects)[:1])
+    return with_suspect(found, suspects)
 
 
 def _kernel(

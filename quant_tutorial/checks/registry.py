@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Check = Callable[[Any], str | None]
@@ -30,6 +30,18 @@ def is_number(answer: Any, right: float, hint: str) -> str | None:
     return None if math.isclose(float(answer), right, rel_tol=tolerance) else hint
 
 
+def with_suspect(found: str | None, suspects: Iterable[str]) -> str | None:
+    """Return a hint with the first of the mistakes that would explain all answers, if there is one.
+
+    Args:
+        found: The hint, or None where nothing is wrong.
+        suspects: What may have gone wrong.
+    """
+    if found is None:
+        return None
+    return found + "".join(f" It seems that {mistake}." for mistake in list(suspects)[:1])
+
+
 def no_bytes(answer: Any) -> str:
     """Return the hint for an answer that is not the bytes of a file."""
     return f"the bytes of a .tflite file are needed, not {type(answer).__name__}."
@@ -41,11 +53,3 @@ def tflite_accuracy(model_bytes: bytes) -> float:
 
     data = mnist.load()
     return tflite.evaluate(model_bytes, mnist.to_float(data.x_test), data.y_test).accuracy
-
-
-def is_calibrated(model_bytes: bytes) -> str | None:
-    """Return None for a .tflite file with more than 99% accuracy, and else a hint."""
-    accuracy = tflite_accuracy(model_bytes)
-    return (
-        None if accuracy > 0.99 else f"its accuracy is {accuracy:.1%}: which images calibrate it?"
-    )
