@@ -46,9 +46,11 @@ function fields(part, id) {
  * @param {Said} said
  */
 function compared(part, said) {
-  const label = part.label ? [element("strong", {}, part.label), ": "] : [];
+  const start = part.label
+    ? [element("strong", {}, part.label), ": you predicted "]
+    : ["You predicted "];
   const yours = element("q", {}, shown(part, said));
-  if (part.kind === "text") return element("li", {}, ...label, "you predicted ", yours, ".");
+  if (part.kind === "text") return element("li", {}, ...start, yours, ".");
   const right = agrees(part, said);
   const verdict = element(
     "span",
@@ -62,8 +64,7 @@ function compared(part, said) {
   return element(
     "li",
     {},
-    ...label,
-    "you predicted ",
+    ...start,
     yours,
     ", the course says ",
     theirs,
