@@ -97,6 +97,19 @@ def test_a_site_is_current_until_a_source_is_newer(site: Path, tmp_path: Path) -
     assert not serve.is_current(tmp_path / "none")
 
 
+def test_a_site_that_is_not_current_is_built_first(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(folder: Path) -> None:
+        raise RuntimeError(f"{folder} is to be built")
+
+    monkeypatch.setattr(serve.build, "build", build)
+    monkeypatch.setattr(sys, "argv", ["serve", "--site", str(site)])
+    (site / "index.html").unlink()
+    with pytest.raises(SystemExit, match=rf"^{re.escape(str(site))} is to be built$"):
+        serve.main()
+
+
 def test_the_command_says_where_it_serves(site: Path) -> None:
     command = [sys.executable, "-m", "quant_tutorial.web.serve", "--site", site, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
