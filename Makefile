@@ -8,7 +8,7 @@ TOOLS_LOCK := tests/requirements.lock
 # JupyterLab refuses to run as root (a container's only user) without this.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab app quick test benchmark notebooks baseline colour qat rounding site graded format lock venv tools
+.PHONY: lab app quick test benchmark notebooks baseline colour qat rounding site read graded format lock venv tools
 .DEFAULT_GOAL := lab
 
 lab: venv
@@ -56,6 +56,10 @@ rounding: venv
 # The web edition, to be read without a kernel: static pages in build/site.
 site: tools
 	$(BIN)/python -m quant_tutorial.web.build $(ARGS)
+
+# The same, built where it is needed and served on this machine: all that needs no kernel.
+read: tools
+	$(BIN)/python -m quant_tutorial.web.serve $(ARGS)
 
 # The exercises for nbgrader and Otter, with and without their solutions: build/graded.
 graded: venv

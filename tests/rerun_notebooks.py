@@ -78,7 +78,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 
 def kept(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a cell that readers and tests use: its tags, and whether it collapses.
+    """Return the metadata of a cell that readers and tests use: tags, questions, if it collapses.
 
     The output of a cell with the tag `COLLAPSED`, or with the metadata by which JupyterLab knows
     it, starts collapsed; such a cell gets both. JupyterLab drops its own when the cell is run.
@@ -88,6 +88,8 @@ def kept(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if collapsed and COLLAPSED not in tags:
         tags.append(COLLAPSED)
     found: dict[str, Any] = {"tags": tags} if tags else {}
+    if "predict" in metadata:  # how the web edition asks the cell's questions
+        found["predict"] = metadata["predict"]
     if COLLAPSED in tags:
         found["jupyter"] = {"outputs_hidden": True}
     return found

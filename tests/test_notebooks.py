@@ -90,7 +90,7 @@ def test_metadata_are_the_same_everywhere(path: Path) -> None:
         "language_info": {"name": "python"},
     }
     for cell in notebook["cells"]:
-        assert set(cell["metadata"]) <= {"tags", "jupyter"}, cell["id"]
+        assert set(cell["metadata"]) <= {"tags", "jupyter", "predict"}, cell["id"]
         # Ids that a person gave: they say what the cell is about, and never change by themselves.
         assert re.fullmatch(r"[a-z][a-z0-9-]+", cell["id"])
         assert not re.fullmatch(r"[0-9a-f]{8}(-.*)?", cell["id"])

@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial.web import frames, links, mathml
+from quant_tutorial.web import frames, links, mathml, serve
 
 import ipywidgets as widgets
 import pytest
@@ -18,7 +20,7 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup, Tag
 from lesson_run import FRAMES, shared_folder
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +38,7 @@ DECODED = """async image => {
   return [image.getAttribute("src"), image.alt, image.naturalWidth];
 }"""
 REFERENCE, TEACHING = (ROOT / "notebooks" / f"{name}.md" for name in ("reference", "teaching"))
+README = ROOT / "README.md"
 
 
 def named(path: Path) -> str:
@@ -86,7 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [*BUILD, "--output", folder, "--frames", str(FRAMES)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert run.stdout == f"Open {folder / 'index.html'} in a browser.\n"
+    assert run.stdout == f"The pages are in {folder}. `make read` serves them on this machine.\n"
     assert run.stderr == ""
     return folder
 
@@ -155,7 +158,7 @@ class TestPages:
         listed = [(here.parent / a["href"].split("#")[0]).resolve() for a in links]
         # The entry of the page itself has no other address than "#".
         listed = [here if target == here.parent else target for target in listed]
-        others = [*LESSONS, REFERENCE, *SOLUTIONS, TEACHING]
+        others = [*LESSONS, REFERENCE, *SOLUTIONS, TEACHING, README]
         pages = [page_of(site, other) for other in others]
         assert listed == [site / "index.html", *pages]
 
@@ -174,13 +177,21 @@ class TestPages:
             expected = size or {"width": width, "height": height}
             assert {side: int(image[side]) for side in ("width", "height")} == expected
 
-    def test_the_readme_is_the_start_page(self, site: Path) -> None:
+    def test_the_start_page_has_result_lessons_and_a_beginning(self, site: Path) -> None:
         soup = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
-        links = re.findall(r"\]\((notebooks/\w+)\.ipynb\)", (ROOT / "README.md").read_text("utf-8"))
-        linked = {a["href"] for a in soup.select("article.bd-article a[href]")}
-        assert {f"{link}.html" for link in links} <= linked
-        assert links
-        assert "web edition" in soup.select_one("article.bd-article").get_text()
+        article = soup.select_one("article.bd-article")
+        listed = [a["href"] for a in article.select(".course-lessons a")]
+        assert listed == [page_of(site, path).relative_to(site).as_posix() for path in LESSONS]
+        assert article.select_one("a.course-begin")["href"] == listed[0]
+        # The explorer of lesson 05 steps here as it does there.
+        (here,) = article.select("figure.explorer")
+        (lesson,) = [path for path in LESSONS if path.stem.startswith("05")]
+        there = parsed(site, lesson).select_one("figure.explorer")
+        assert steps(here)["sentences"] == steps(there)["sentences"]
+        assert all((site / picture).is_file() for picture in steps(here)["pictures"])
+        assert "58.9 kB" in article.select_one("table").get_text()
+        linked = {a["href"] for a in article.select("a[href]")}
+        assert {"README.html", "notebooks/reference.html", "notebooks/teaching.html"} <= linked
 
     def test_the_links_hold(self, site: Path) -> None:
         assert links.problems(site) == []
@@ -401,7 +412,7 @@ class TestInTheBrowser:
     def test_no_page_is_wider_than_a_phone(self, site: Path, browser: Browser) -> None:
         context = browser.new_context(viewport={"width": 390, "height": 844})
         opened = context.new_page()
-        pages = [page_of(site, path) for path in [*NOTEBOOKS, REFERENCE, TEACHING]]
+        pages = [page_of(site, path) for path in [*NOTEBOOKS, REFERENCE, TEACHING, README]]
         for path in [site / "index.html", *pages]:
             opened.goto(path.as_uri())
             width = opened.evaluate("document.documentElement.scrollWidth")
@@ -421,6 +432,301 @@ class TestInTheBrowser:
             found = Axe().run(opened, context="figure.explorer").response["violations"]
             serious = [v["id"] for v in found if v["impact"] in ("serious", "critical")]
             assert serious == [], path.name
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def address(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The site on a server, in a folder of it, as a host may have it."""
+    root = tmp_path_factory.mktemp("host")
+    (root / "x").mkdir()
+    (root / "x" / "y").symlink_to(site, target_is_directory=True)
+    server = serve.server(root, port=0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/x/y/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser that has kept nothing."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def reader(context: BrowserContext, address: str) -> Iterator[Page]:
+    """A page of a new browser, in which nothing may go wrong or be asked for outside the site."""
+    wrong = []
+    page = context.new_page()
+    inside = (address, "data:", "blob:")
+    page.on("request", lambda asked: asked.url.startswith(inside) or wrong.append(asked.url))
+    page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on("response", lambda response: response.status >= 400 and wrong.append(response.url))
+    yield page
+    assert wrong == []
+
+
+READY = "html[data-reader=ready]"  # what `reader/page.js` says when it has done its work
+
+
+def visit(page: Page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector(READY, state="attached")
+
+
+def opened(page: Page, address: str, lesson: str) -> None:
+    """Open a lesson by its number."""
+    (path,) = [path for path in LESSONS if path.stem.startswith(lesson)]
+    visit(page, f"{address}notebooks/{path.stem}.html")
+
+
+def done(page: Page, address: str, lesson: str) -> str:
+    """Open the start page, and return what it says of a lesson."""
+    visit(page, address)
+    return page.locator(f"[data-lesson='{lesson}'] .course-done").inner_text()
+
+
+# Gives to each question of a page the course's own answer, or the first other one.
+ANSWER_ALL = """right => {
+  for (const details of document.querySelectorAll("details.prediction")) {
+    const form = details.previousElementSibling.querySelector("form");
+    const rows = form.querySelectorAll("fieldset, .prediction-number, .prediction-text");
+    JSON.parse(details.dataset.parts).forEach((part, i) => {
+      const wanted = [part.answer ?? "because"].flat();
+      for (const input of rows[i].querySelectorAll("input, textarea")) {
+        if (!part.choices) input.value = right ? wanted[0] : Number(part.answer) + 1000;
+        else if (wanted.includes(input.value) === right) input.checked = true;
+      }
+    });
+    form.requestSubmit();
+  }
+}"""
+
+
+class TestQuestions:
+    @pytest.mark.parametrize(
+        ("path", "right"),
+        [*((path, True) for path in LESSONS), (LESSONS[9], False), (LESSONS[10], False)],
+        ids=lambda value: named(value) if isinstance(value, Path) else "right" * value or "wrong",
+    )
+    def test_every_question_takes_its_answer(
+        self, address: str, reader: Page, path: Path, right: bool
+    ) -> None:
+        opened(reader, address, path.stem[:2])
+        outputs = reader.locator("details.collapsed-output")
+        assert outputs.count() == sum(map(is_collapsed, read(path)["cells"]))
+        assert not any(output.evaluate("d => d.open") for output in outputs.all())
+        reader.evaluate(ANSWER_ALL, right)
+        asked = reader.locator("details.prediction")
+        assert reader.locator(".prediction-result").count() == asked.count() > 0
+        assert reader.locator(".prediction-form").count() == 0
+        for details in [*asked.all(), *outputs.all()]:
+            assert details.evaluate("d => d.open && d.checkVisibility()")
+        parts = [p for d in asked.all() for p in json.loads(d.get_attribute("data-parts"))]
+        compared = sum(part["kind"] != "text" for part in parts)
+        agree, differ = (
+            reader.locator(f".verdict-{name}").count() for name in ("agrees", "differs")
+        )
+        assert (agree, differ) == ((compared, 0) if right else (0, compared))
+
+    def test_an_output_opens_only_after_the_answer(self, address: str, reader: Page) -> None:
+        opened(reader, address, "01")
+        place = reader.locator(".prediction-place").first
+        answer = reader.locator("details.prediction").first
+        output = reader.locator("details.collapsed-output").first
+        button = output.locator("summary")
+        assert not answer.is_visible()
+        assert button.inner_text() == "Answer or skip the question to see the output"
+        # From the keyboard: the button leads to the question.
+        button.press("Enter")
+        assert output.evaluate("d => d.open") is False
+        assert reader.evaluate("document.activeElement.value") == "conv1"
+        for key in ("ArrowRight", "ArrowRight", "Tab"):  # conv3, then the second part
+            reader.keyboard.press(key)
+        # What is missing is said, and nothing is shown.
+        reader.keyboard.press("Enter")
+        assert place.locator(".prediction-note").inner_text() == (
+            "Most multiply-adds: Choose one of the answers."
+        )
+        assert output.evaluate("d => d.open") is False
+        for key in ("ArrowRight", "Tab"):  # conv2, then the button
+            reader.keyboard.press(key)
+        focused = "getComputedStyle(document.activeElement)"
+        assert reader.evaluate("document.activeElement.textContent") == "Compare"
+        assert reader.evaluate(f"{focused}.outlineStyle") == "solid"
+        reader.keyboard.press("Enter")
+        said = place.locator("li").all_inner_texts()
+        assert re.search("Most weights: .*conv3.*logits.*differs", said[0])
+        assert re.search("Most multiply-adds: .*conv2.*conv2.*agrees", said[1])
+        assert reader.evaluate("document.activeElement.className") == "prediction-result"
+        for shown in (answer, output):
+            assert shown.evaluate("d => d.open") is True
+        # The next question is still to be answered.
+        assert reader.locator(".prediction-form").count() == 2
+        # It is kept, until the reader takes it back.
+        reader.reload()
+        reader.locator(".prediction-result").wait_for()
+        assert place.locator("li").all_inner_texts() == said
+        assert output.evaluate("d => d.open") is True
+        place.get_by_role("button", name="Ask me again").click()
+        assert output.evaluate("d => d.open") is False
+        assert reader.locator(".prediction-form").count() == 3
+
+    def test_a_question_can_be_skipped(self, address: str, reader: Page) -> None:
+        opened(reader, address, "09")
+        output = reader.locator("details.collapsed-output").first
+        for left in (2, 1, 0):  # three questions of one cell, which one table answers
+            assert output.evaluate("d => d.open") is False
+            reader.get_by_role("button", name="Skip").first.click()
+            assert output.evaluate("d => d.open") == (left == 0)
+        assert "skipped" in reader.locator(".prediction-result").first.inner_text()
+        assert "0 of 8 predicted" in done(reader, address, "09")
+
+    def test_of_a_text_the_reader_is_the_judge(self, address: str, reader: Page) -> None:
+        opened(reader, address, "04")
+        place = reader.locator(".prediction-place", has=reader.locator("textarea"))
+        place.locator("textarea").fill("<b>because</b> of conv1")
+        place.get_by_role("button", name="Compare").click()
+        result = reader.locator(".prediction-result")
+        assert "<b>because</b> of conv1" in result.inner_text()
+        result.get_by_label("yes").check()
+        reader.reload()
+        result.wait_for()
+        assert result.get_by_label("yes").is_checked()
+        assert "1 of 9 predicted, 1 of them right" in done(reader, address, "04")
+
+    def test_the_start_page_shows_progress_and_forgets_it(self, address: str, reader: Page) -> None:
+        visit(reader, address)
+        begin = reader.locator("a.course-begin")
+        clear = reader.get_by_role("button", name="Clear my progress")
+        assert begin.inner_text() == "Begin with lesson 00"
+        assert not clear.is_visible()
+        opened(reader, address, "02")
+        reader.evaluate(ANSWER_ALL, True)
+        reader.get_by_label("I have done exercise 02.3.").check()
+        visit(reader, address)
+        line = reader.locator("[data-lesson='02'] .course-done")
+        assert line.inner_text() == "6 of 6 predicted, 6 of them right; 1 of 8 exercises done"
+        assert begin.inner_text() == "Go on with 02 Affine quantization"
+        begin.click()
+        reader.wait_for_url(f"{address}notebooks/02_affine_quantization.html")
+        reader.wait_for_selector(READY, state="attached")
+        assert reader.get_by_label("I have done exercise 02.3.").is_checked()
+        reader.go_back()
+        clear.wait_for()
+        reader.once("dialog", lambda dialog: dialog.dismiss())
+        clear.click()
+        assert line.inner_text().startswith("6 of 6")
+        reader.once("dialog", lambda dialog: dialog.accept())
+        clear.click()
+        assert line.inner_text() == "0 of 6 predicted; 0 of 8 exercises done"
+        assert reader.locator(".course-kept").inner_text() == "Your progress is cleared."
+        opened(reader, address, "02")
+        assert reader.locator(".prediction-form").count() == 6
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            "Object.defineProperty(self, 'localStorage', {get() {throw new Error('refused')}})",
+            "Storage.prototype.setItem = () => { throw new Error('full') }",
+        ],
+        ids=["refused", "full"],
+    )
+    def test_without_storage_it_asks_all_the_same(
+        self, address: str, context: BrowserContext, broken: str
+    ) -> None:
+        # The theme, too, uses the storage, and stops with an error; what is ours does not.
+        page = context.new_page()
+        page.add_init_script(broken)
+        opened(page, address, "01")
+        page.get_by_role("button", name="Skip").first.click()
+        assert "keeps nothing" in page.locator(".prediction-result").inner_text()
+        assert page.locator("details.collapsed-output").first.evaluate("d => d.open") is True
+        page.get_by_label("I have done exercise 01.1.").check()
+        assert "0 of 3 predicted" in done(page, address, "01")
+
+    def test_without_javascript_nothing_is_asked(self, address: str, browser: Browser) -> None:
+        context = browser.new_context(java_script_enabled=False)
+        page = context.new_page()
+        page.goto(f"{address}notebooks/01_why_quantize.html")
+        for details in page.locator("details.prediction, details.collapsed-output").all():
+            assert details.locator("summary").is_visible()
+        assert page.locator("form.prediction-form").count() == 0
+        context.close()
+
+    def test_a_page_from_a_file_says_what_it_lacks(self, site: Path, page: Page) -> None:
+        page.goto(page_of(site, LESSONS[1]).as_uri())
+        assert "make read" in page.locator(".file-note").inner_text()
+        assert page.locator("details.prediction > summary").first.is_visible()
+        page.goto(page_of(site, REFERENCE).as_uri())
+        assert page.locator(".file-note").count() == 0
+
+
+class TestServed:
+    def test_the_other_pages_work_in_a_folder_of_a_host(
+        self, site: Path, address: str, reader: Page
+    ) -> None:
+        # `TestQuestions` opens every lesson there.
+        others = [page_of(site, path) for path in (REFERENCE, TEACHING, SOLUTIONS[0])]
+        for path in [*site.glob("*.html"), *others]:
+            visit(reader, address + path.relative_to(site).as_posix())
+            reader.evaluate("document.fonts.ready")
+
+    @pytest.mark.parametrize(
+        ("scheme", "width", "lessons"),
+        [
+            ("light", 1400, (None, "01", "02", "09")),
+            ("dark", 800, (None, "01")),
+            ("dark", 400, (None, "09")),
+        ],
+    )
+    def test_no_serious_accessibility_violation(
+        self,
+        address: str,
+        browser: Browser,
+        scheme: str,
+        width: int,
+        lessons: tuple[str | None, ...],
+    ) -> None:
+        viewport = {"width": width, "height": 900}
+        context = browser.new_context(color_scheme=scheme, viewport=viewport)
+        page = context.new_page()
+        for lesson in lessons:
+            if lesson is None:
+                visit(page, address)
+            else:
+                opened(page, address, lesson)
+                # One question is over, the others are still asked.
+                page.get_by_role("button", name="Skip").first.click()
+            found = Axe().run(page).response["violations"]
+            serious = {
+                violation["id"]: [node["html"] for node in violation["nodes"]]
+                for violation in found
+                if violation["impact"] in ("serious", "critical")
+            }
+            assert serious == {}, f"lesson {lesson}"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        context.close()
+
+    def test_reduced_motion_is_respected(self, address: str, browser: Browser) -> None:
+        context = browser.new_context(reduced_motion="reduce")
+        page = context.new_page()
+        opened(page, address, "02")
+        assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+        longest = page.evaluate(
+            "Math.max(...[...document.querySelectorAll('*')].flatMap(e => {"
+            "  const style = getComputedStyle(e);"
+            "  return `${style.transitionDuration},${style.animationDuration}`.split(',');"
+            "}).map(text => parseFloat(text) || 0))"
+        )
+        assert longest < 0.01  # seconds
         context.close()
 
 

@@ -88,7 +88,8 @@ def _fingerprint(notebook: dict[str, Any], last: dict[str, Any], count: int) -> 
     """Return a digest of everything on which the frames of a notebook depend."""
     digest = hashlib.sha256(f"{count} {sys.version}".encode())
     for cell in notebook["cells"][: notebook["cells"].index(last) + 1]:
-        digest.update(json.dumps(cell, sort_keys=True).encode())
+        if cell["cell_type"] == "code":
+            digest.update(json.dumps(cell, sort_keys=True).encode())
     package = sorted(p for p in HERE.parent.rglob("*") if p.suffix != ".pyc")
     used = [path for path in package if HERE not in path.parents]
     for path in [*used, HERE / "frames.py", ROOT / "requirements.lock"]:
@@ -148,7 +149,7 @@ def main() -> None:
         build(arguments.output.resolve(), arguments.frames)
     except (RuntimeError, ValueError) as error:
         sys.exit(str(error))
-    print(f"Open {arguments.output / 'index.html'} in a browser.")
+    print(f"The pages are in {arguments.output}. `make read` serves them on this machine.")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 project = "Neural-network quantization in TensorFlow"
-extensions = ["myst_nb", "quant_tutorial.web.mathml", "quant_tutorial.web.collapsing"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.githubpages",  # writes .nojekyll, without which such a host leaves out _static
+    "quant_tutorial.web.mathml",
+    "quant_tutorial.web.collapsing",
+]
 root_doc = "index"
 html_title = project
 html_theme = "sphinx_book_theme"
@@ -16,9 +21,11 @@ html_theme_options = {
     "footer_content_items": [],
     "use_download_button": False,  # a notebook needs the rest of the project
 }
+html_context = {"default_mode": "auto"}  # without it the theme logs an error when first opened
 html_static_path = [str(HERE / "static")]
-html_css_files = ["site.css"]
-html_js_files = [("stepper.js", {"defer": "defer"})]
+html_favicon = str(HERE / "static" / "icon.svg")  # without one a browser asks the host for one
+html_css_files = ["site.css", "reader.css"]
+html_js_files = [("stepper.js", {"defer": "defer"}), ("reading.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False

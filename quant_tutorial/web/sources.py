@@ -1,8 +1,9 @@
 """Prepare README, notebooks, reference and teachers' page as Sphinx sources for the web edition.
 
 A picture becomes an `<img>` with the sentence beside it as its alternative text. An explorer
-becomes a figure, to which `static/stepper.js` adds controls. The README becomes the start page,
-with the table of contents.
+becomes a figure, to which `static/stepper.js` adds controls. The answer to a question gets the data
+with which `static/reader` asks it first, and each exercise a place for its box. The start page is
+that of `start`, with the table of contents.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 import re
 import shutil
 import struct
@@ -18,17 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quant_tutorial.web import predictions, start
 from quant_tutorial.web.frames import is_explorer
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = "figures"  # the folder of all pictures, beside the pages
-_NOTE = """
-```{note}
-This is the web edition: all lessons with their results, to read without installing anything. The
-explorers step through pictures that were made beforehand; to move them freely, to run and change
-the code and to do the exercises, start the course itself:
-```
-"""
 _NAMED = 8  # controls that an explorer's note names at most
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
@@ -41,6 +35,8 @@ def notebooks() -> list[Path]:
 
 # The pages that are no notebooks.
 REFERENCE, TEACHING = (ROOT / "notebooks" / f"{name}.md" for name in ("reference", "teaching"))
+README = ROOT / "README.md"
+PAGES = (REFERENCE, TEACHING, README)
 
 
 def title(path: Path) -> str:
@@ -72,13 +68,22 @@ def prepare(sources: Path, extra: Path, steps: Mapping[Path, Mapping[str, Any]])
             `frames.Stepped`; the pictures that they name are in `extra / FIGURES`.
     """
     (extra / FIGURES).mkdir(parents=True, exist_ok=True)
+    prepared = {}
     for path in notebooks():
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        prepared[path] = notebook = json.loads(path.read_text(encoding="utf-8"))
         _prepare_notebook(notebook, path, sources, extra / FIGURES, steps.get(path, {}))
-    for path in (REFERENCE, TEACHING):
+    for path in PAGES:
         _write(sources / path.relative_to(ROOT), _prepared_text(path, sources))
-    heading, body = _prepared_text(ROOT / "README.md", sources).split("\n", 1)
-    _write(sources / "index.md", "\n".join([heading, _NOTE, body, _contents()]))
+    shown = (_output(prepared, *place) for place in (start.RESULT, start.TABLE))
+    _write(sources / "index.md", start.page(ROOT, *shown) + _contents())
+
+
+def _output(prepared: Mapping[Path, Mapping[str, Any]], stem: str, name: str) -> str:
+    """Return the HTML of a lesson's cell, for a page in the folder above the lesson's."""
+    cells = prepared[ROOT / "notebooks" / f"{stem}.ipynb"]["cells"]
+    (cell,) = (cell for cell in cells if cell["id"] == name)
+    (output,) = cell["outputs"]
+    return "".join(output["data"]["text/html"]).replace(f"../{FIGURES}/", f"{FIGURES}/")
 
 
 def _write(path: Path, text: str) -> None:
@@ -102,10 +107,11 @@ def _contents() -> str:
         ("To look up", [page(REFERENCE)]),
         ("Solutions", [entry(title(path), path) for path in solutions]),
         ("For teachers", [page(TEACHING)]),
+        ("On your machine", [entry("Install, publish, contribute", README)]),
     ):
         options = [":hidden:", f":caption: {caption}", ""]
         if caption == "Lessons":
-            entries.insert(0, "About the course <self>")
+            entries.insert(0, "Start <self>")
         blocks.append("\n".join(["", "```{toctree}", *options, *entries, "```", ""]))
     return "".join(blocks)
 
@@ -115,14 +121,11 @@ def _prepared_text(path: Path, sources: Path) -> str:
 
 
 def _relinked(text: str, path: Path, sources: Path) -> str:
-    """Return a text whose links to the README lead to the start page; copy other linked files."""
+    """Return a text, and copy the files that it links to."""
 
     def target(match: re.Match[str]) -> str:
         linked = (path.parent / match[1]).resolve()
-        if linked == ROOT / "README.md":
-            start = os.path.relpath(ROOT / "index.md", path.parent)
-            return Path(start).as_posix() + (match[2] or "")
-        if linked.is_file() and linked.suffix != ".ipynb" and linked not in (REFERENCE, TEACHING):
+        if linked.is_file() and linked.suffix != ".ipynb" and linked not in PAGES:
             copy = sources / linked.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             if linked.suffix == ".md":  # becomes a page that is in no table of contents
@@ -143,9 +146,24 @@ def _prepare_notebook(
 ) -> None:
     relative = path.relative_to(ROOT)
     to_figures = "../" * len(relative.parent.parts) + FIGURES
+    is_lesson = path.parent.name == "notebooks"
+    cells = []
     for cell in notebook["cells"]:
+        cells.append(cell)
         if cell["cell_type"] == "markdown":
-            cell["source"] = _relinked("".join(cell["source"]), path, sources)
+            text = predictions.marked(cell, path.stem[:2])
+            cell["source"] = _relinked(text, path, sources)
+        elif is_lesson:
+            for number in start.exercises(cell):
+                place = f'<p class="exercise-done" data-exercise="{number}"></p>'
+                cells.append(
+                    {
+                        "cell_type": "markdown",
+                        "id": f"{cell['id']}-done",
+                        "metadata": {},
+                        "source": place,
+                    }
+                )
         if "outputs" in cell:  # an empty one is there only for JupyterLab
             cell["outputs"] = [output for output in cell["outputs"] if output.get("data") != {}]
         for place, output in enumerate(cell.get("outputs", [])):
@@ -165,6 +183,7 @@ def _prepare_notebook(
                 shown = _explorer(shown, sentence, to_figures, steps.get(cell["id"]))
             output["data"] = {"text/html": shown}
             output["metadata"] = {}
+    notebook["cells"] = cells
     _write(sources / relative, json.dumps(notebook, ensure_ascii=False))
 
 
