@@ -50,7 +50,7 @@ function compared(part, said) {
     ? [element("strong", {}, part.label), ": you predicted "]
     : ["You predicted "];
   const yours = element("q", {}, shown(part, said));
-  if (part.kind === "text") return element("li", {}, ...start, yours, ".");
+  if (part.kind === "text") return element("li", {}, ...start, yours);
   const right = agrees(part, said);
   const verdict = element(
     "span",
