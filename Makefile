@@ -71,7 +71,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --n
     --no-annotate --quiet $(ARGS)
 lock: tools
 	$(COMPILE) --extra checkout --output-file requirements.lock
-	$(COMPILE) --extra test --extra site --constraint requirements.lock \
+	$(COMPILE) --extra test --extra site --extra cluster --constraint requirements.lock \
 	    $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
 	    --output-file $(TOOLS_LOCK)
 
