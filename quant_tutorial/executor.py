@@ -66,7 +66,7 @@ class Task:
 
 
 class TasksFailedError(RuntimeError):
-    """Some tasks ended with an error; `run` had returned the results of all others (lesson 08)."""
+    """Some tasks ended with an error; `run` has returned the results of all others (lesson 08)."""
 
 
 def run(tasks: Iterable[Task], executor: Executor | None = None) -> Iterator[tuple[Task, Any]]:
@@ -290,5 +290,6 @@ def _explained(failed: list[tuple[Task, BaseException]], count: int) -> str:
     names = ", ".join(task.name for task, _ in failed[:3]) + (", …" if len(failed) > 3 else "")
     return (
         f"{len(failed)} of {count} tasks were not finished ({names}). First reason: {reason}. "
-        "The results of the others are not lost: the same command again computes only the rest."
+        "The others are finished. A command of the course has written their results, and computes "
+        "only the rest when it is started again."
     )
