@@ -26,11 +26,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
+    FIRST_COMPLETED,
     CancelledError,
     Executor,
     Future,
     ProcessPoolExecutor,
-    as_completed,
+    wait,
 )
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from quant_tutorial.arguments import checked_whole
 
 _THREADS = "TF_NUM_INTRAOP_THREADS"
 _PACKAGES = ("numpy", "keras", "tensorflow", "ai-edge-litert")  # on them the figures depend
+_PATIENCE = 5  # seconds until a look whether the cluster is still there
 _WAIT = 60  # seconds for a cluster's scheduler and for its first worker
 
 # Keras' random seed belongs to the whole process: a worker with several threads takes turns.
@@ -87,12 +89,18 @@ def run(tasks: Iterable[Task], executor: Executor | None = None) -> Iterator[tup
         return
     futures = {_submitted(task, executor): task for task in tasks}
     failed: list[tuple[Task, BaseException]] = []
-    for future in as_completed(futures):
-        error = CancelledError() if future.cancelled() else future.exception()
-        if error is None:
-            yield futures[future], future.result()
-        else:
-            failed.append((futures[future], error))
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, _PATIENCE, FIRST_COMPLETED)
+        if not done and getattr(executor, "is_lost", False):
+            failed += [(futures[future], CancelledError()) for future in waiting]
+            break
+        for future in done:
+            error = CancelledError() if future.cancelled() else future.exception()
+            if error is None:
+                yield futures[future], future.result()
+            else:
+                failed.append((futures[future], error))
     if failed:
         raise TasksFailedError(_explained(failed, len(futures))) from failed[0][1]
 
@@ -111,7 +119,9 @@ def processes(workers: int | None = None) -> contextlib.AbstractContextManager[E
     return _processes(_cores() if workers is None else checked_whole("workers", workers, 1))
 
 
-def cluster(scheduler: str, *, wait: float = _WAIT) -> contextlib.AbstractContextManager[Executor]:
+def cluster(
+    scheduler: str, *, seconds: float = _WAIT
+) -> contextlib.AbstractContextManager[Executor]:
     """Return an executor of a Dask cluster's workers, to be used in a `with` block (lesson 08).
 
     A task whose worker dies is given to another one. More workers may join at any time. Each needs
@@ -119,14 +129,14 @@ def cluster(scheduler: str, *, wait: float = _WAIT) -> contextlib.AbstractContex
 
     Args:
         scheduler: The address of the scheduler, such as tcp://10.0.0.5:8786.
-        wait: How many seconds to wait for the scheduler, and then for a first worker.
+        seconds: How long to wait for the scheduler, and then for a first worker.
 
     Raises:
         ImportError: where Dask is not installed.
         ConnectionError: when no scheduler answers.
         TimeoutError: when it has no worker.
     """
-    return _cluster(scheduler, wait)
+    return _cluster(scheduler, seconds)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -184,12 +194,12 @@ def _end_with(alive: Connection) -> None:
     """Let a worker end when the other end of a pipe is closed, by a command or by a death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers, too
 
-    def wait() -> None:
+    def follow() -> None:
         with contextlib.suppress(EOFError, OSError):
             alive.recv()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -206,8 +216,25 @@ def _environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+class _Workers(Executor):
+    """The workers of a cluster; it knows when the scheduler is gone."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        # Two tasks with the same arguments are two tasks.
+        self._pool = client.get_executor(pure=False)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        return self._pool.submit(function, *args, **named)
+
+    @property
+    def is_lost(self) -> bool:
+        # Dask cancels what was waiting then, but never finishes what it was just about to fetch.
+        return self._client.status != "running"
+
+
 @contextlib.contextmanager
-def _cluster(scheduler: str, wait: float) -> Iterator[Executor]:
+def _cluster(scheduler: str, seconds: float) -> Iterator[Executor]:
     try:
         import distributed
     except ImportError:
@@ -216,7 +243,7 @@ def _cluster(scheduler: str, wait: float) -> Iterator[Executor]:
             'pip install "quant_tutorial[cluster]", or in a checkout make tools.'
         ) from None
     try:
-        client = distributed.Client(scheduler, timeout=wait, set_as_default=False)
+        client = distributed.Client(scheduler, timeout=seconds, set_as_default=False)
     except (OSError, ValueError) as error:  # no answer; no address
         raise ConnectionError(
             f"scheduler {scheduler!r} does not answer ({error}): start one with `dask scheduler`, "
@@ -224,14 +251,13 @@ def _cluster(scheduler: str, wait: float) -> Iterator[Executor]:
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=wait)
+            client.wait_for_workers(1, timeout=seconds)
         except TimeoutError:
             raise TimeoutError(
-                f"scheduler {scheduler!r} has no worker after {wait:g} seconds: start some on any "
-                f"machine that has the course, with `dask worker {scheduler} --nthreads 1`."
+                f"scheduler {scheduler!r} has no worker after {seconds:g} seconds: start some on "
+                f"any machine that has the course, with `dask worker {scheduler} --nthreads 1`."
             ) from None
-        # Two tasks with the same arguments are two tasks.
-        yield client.get_executor(pure=False)
+        yield _Workers(client)
 
 
 def _submitted(task: Task, executor: Executor) -> Future[Any]:
@@ -286,7 +312,7 @@ def _explained(failed: list[tuple[Task, BaseException]], count: int) -> str:
     elif isinstance(error, CancelledError):
         reason = "the scheduler is gone"
     else:
-        reason = f"{task.name}: {type(error).__name__}: {error}"
+        reason = f"{task.name}: {type(error).__name__}: {error}".removesuffix(".")
     names = ", ".join(task.name for task, _ in failed[:3]) + (", …" if len(failed) > 3 else "")
     return (
         f"{len(failed)} of {count} tasks were not finished ({names}). First reason: {reason}. "

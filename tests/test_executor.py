@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 from quant_tutorial import executor, rounding
@@ -200,6 +200,9 @@ class Cluster:
             )
         )
 
+    def kill_scheduler(self) -> None:
+        os.killpg(self._started[0].pid, signal.SIGKILL)
+
     def close(self) -> None:
         for process in self._started:
             os.killpg(process.pid, signal.SIGKILL)
@@ -211,14 +214,18 @@ class Cluster:
 class TestCluster:
     @pytest.fixture(scope="class", params=["--no-nanny", "--nanny"])
     @classmethod
-    def address(
+    def started(
         cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[str]:
-        started = Cluster(tmp_path_factory.mktemp("cluster"), request.param)
+    ) -> Iterator[Cluster]:
+        found = Cluster(tmp_path_factory.mktemp("cluster"), request.param)
         try:
-            yield started.address
+            yield found
         finally:
-            started.close()
+            found.close()
+
+    @pytest.fixture
+    def address(self, started: Cluster) -> str:
+        return started.address
 
     def test_the_same_results(self, address: str) -> None:
         with executor.cluster(address) as workers:
@@ -262,15 +269,41 @@ class TestCluster:
         assert message == ""
         assert found == {"deadly": 81, **found_by(SQUARES, None)[0]}
 
+    def test_a_scheduler_that_is_killed(self, started: Cluster, tmp_path: Path) -> None:
+        """It takes its cluster with it, so that this test is the last."""
+        mark = tmp_path / "mark"
+        tasks = [*SQUARES[:1], Task("long", executor_tasks.sleeps, (600, mark))]
+        with executor.cluster(started.address) as workers:
+            runs = executor.run(tasks, workers)
+            assert next(runs)[1] == 0
+            wait_for(mark.exists)
+            started.kill_scheduler()
+            with pytest.raises(TasksFailedError, match=r"1 of 2 .*\(long\).*the scheduler is gone"):
+                next(runs)
+
+
+def test_a_result_that_a_lost_scheduler_owes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(Executor):
+        is_lost = True
+
+        def submit(self, *_: object) -> Future[int]:
+            return Future()
+
+    monkeypatch.setattr(executor, "_PATIENCE", 0.01)
+    assert "the scheduler is gone" in found_by(SQUARES, Lost())[1]
+
 
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(ConnectionError, match=r"'tcp://127\.0\.0\.1:1' does not answer.*dask sched"),
-        executor.cluster("tcp://127.0.0.1:1", wait=0.5),
+        executor.cluster("tcp://127.0.0.1:1", seconds=0.5),
     ):
         pass
-    with pytest.raises(ConnectionError, match="does not answer"), executor.cluster("tcp:", wait=1):
+    with (
+        pytest.raises(ConnectionError, match="does not answer"),
+        executor.cluster("tcp:", seconds=1),
+    ):
         pass
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
