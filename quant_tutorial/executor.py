@@ -111,7 +111,8 @@ def processes(workers: int | None = None) -> contextlib.AbstractContextManager[E
     The processes end with the block and with this process, even if that is killed.
 
     Args:
-        workers: How many processes, by default one for each core. Each takes about 1 GB of memory.
+        workers: How many processes, by default one for each core. One that trains the course's
+            model takes about 1.2 GB of memory.
 
     Raises:
         ValueError: for fewer than one.
@@ -307,7 +308,7 @@ def _explained(failed: list[tuple[Task, BaseException]], count: int) -> str:
     if isinstance(error, BrokenProcessPool):
         reason = (
             "a worker process was killed, perhaps because the memory was used up: each worker "
-            "takes about 1 GB, and --workers 1 starts only one"
+            "takes about 1.2 GB, and --workers 1 starts only one"
         )
     elif isinstance(error, CancelledError):
         reason = "the scheduler is gone"
