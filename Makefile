@@ -44,14 +44,14 @@ colour: venv
 	$(BIN)/python -m quant_tutorial.training colour_digits
 
 # Train the quantized models of lesson 08, and what they are compared with (about an hour and a half);
-# what is there already stays.
+# what is there already stays. On a Dask cluster: make qat ARGS="--scheduler tcp://HOST:8786".
 qat: venv
-	$(BIN)/python -m quant_tutorial.qat.training
-	$(BIN)/python -m quant_tutorial.qat.control
+	$(BIN)/python -m quant_tutorial.qat.training $(ARGS)
+	$(BIN)/python -m quant_tutorial.qat.control $(ARGS)
 
 # Measure the rounding methods of lesson 11 (about twenty minutes); what is there already stays.
 rounding: venv
-	$(BIN)/python -m quant_tutorial.rounding.results
+	$(BIN)/python -m quant_tutorial.rounding.results $(ARGS)
 
 # The web edition, to be read without a kernel: static pages in build/site.
 site: tools
@@ -75,7 +75,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --n
     --no-annotate --quiet $(ARGS)
 lock: tools
 	$(COMPILE) --extra checkout --output-file requirements.lock
-	$(COMPILE) --extra test --extra site --constraint requirements.lock \
+	$(COMPILE) --extra test --extra site --extra cluster --constraint requirements.lock \
 	    $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
 	    --output-file $(TOOLS_LOCK)
 

@@ -32,6 +32,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write the content of a file as `write_whole` does, and return its path.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    return write_whole(path, lambda part: part.write_bytes(content))
+
+
 def replace_folder(new: Path, place: Path) -> None:
     """Move a complete folder to `place`, whose old content is deleted.
 

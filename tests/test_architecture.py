@@ -23,6 +23,7 @@ MODULES = {
 # in its own line or after it, unless it is named there.
 FLOORS = [
     ["quiet", "saving", "table", "arguments", "op_names"],
+    ["executor"],
     ["affine"],
     ["scheme", "histogram", "flatbuffer", "metrics", "mnist", "drawing"],
     ["calibration", "colour_digits", "integer", "frameworks"],
@@ -37,8 +38,8 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NUMPY_ONLY = (
-    *("affine", "arguments", "calibration", "colour_digits", "drawing", "flatbuffer", "histogram"),
-    *("integer", "metrics", "mnist", "op_names", "saving", "scheme", "table"),
+    *("affine", "arguments", "calibration", "colour_digits", "drawing", "executor", "flatbuffer"),
+    *("histogram", "integer", "metrics", "mnist", "op_names", "saving", "scheme", "table"),
 )
 
 

@@ -20,7 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # What the course needs, and what is installed when tests, site or tools are called for.
 COURSE = [*PROJECT["dependencies"], *EXTRAS["checkout"]]
-RANGES = [Requirement(line) for line in [*COURSE, *EXTRAS["test"], *EXTRAS["site"]]]
+TOOLS_ONLY = [*EXTRAS["cluster"], *EXTRAS["test"], *EXTRAS["site"]]
+RANGES = [Requirement(line) for line in [*COURSE, *TOOLS_ONLY]]
 LOCKS = {name: (ROOT / name).read_text() for name in ("requirements.lock", TOOLS)}
 every_lock = pytest.mark.parametrize("name", LOCKS)
 
@@ -65,6 +66,7 @@ def test_each_package_is_locked_once() -> None:
 def test_what_only_tests_and_site_need_is_not_in_the_course() -> None:
     course = {pin.name for pin, _ in locked("requirements.lock")}
     assert not course & {"playwright", "sphinx", "nbval", "pytest", "hypothesis", "deno", "ruff"}
+    assert "distributed" not in course
     for line in COURSE:
         assert canonicalize_name(Requirement(line).name) in map(canonicalize_name, course)
 

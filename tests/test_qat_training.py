@@ -116,14 +116,14 @@ def test_the_command_goes_on_where_it_was(
 ) -> None:
     trained = []
 
-    def run(name: str, seed: int, *_: object) -> dict[str, Any]:
+    def run(name: str, seed: int) -> dict[str, Any]:
         trained.append((name, seed))
-        return {"seed": seed, "accuracy": 0.5, "minutes": 0.0}
+        found = {"run": {"seed": seed, "accuracy": 0.5, "minutes": 0.0}}
+        return {**found, "model": b"a model"} if seed == 1 else found
 
     monkeypatch.setattr(training, "_run", run)
-    monkeypatch.setattr(training, "_ptq", lambda *_: {"min_max": 0.1, "mse": 0.2})
-    monkeypatch.setattr(training.tf.config.experimental, "enable_op_determinism", lambda: None)
-    command = ["training", "--folder", str(tmp_path), "W4A4"]
+    monkeypatch.setattr(training, "_ptq", lambda name: {"ptq": {"min_max": 0.1, "mse": 0.2}})
+    command = ["training", "--workers", "0", "--folder", str(tmp_path), "W4A4"]
     monkeypatch.setattr("sys.argv", command)
     training.main()
     assert trained == [("W4A4", seed) for seed in shipped.SEEDS]
@@ -135,6 +135,7 @@ def test_the_command_goes_on_where_it_was(
     found = qat.load_results(tmp_path / "qat.json")
     assert found["W4A4"].qat == (0.5, 0.5, 0.5)
     assert found["W7A7"].ptq == {"min_max": 0.1, "mse": 0.2}
+    assert shipped.model_path("W7A7", tmp_path).read_bytes() == b"a model"
 
 
 class TestBadInput:

@@ -457,7 +457,7 @@ class TestShipped:
         made = []
 
         class Draw:
-            def __init__(self, images: np.ndarray, seed: int) -> None:
+            def __init__(self, seed: int) -> None:
                 self.seed = seed
 
             def rounded(self, scheme: str, method: str) -> tuple[rounding.Rounded, float]:
@@ -465,9 +465,10 @@ class TestShipped:
                 return small, 1.0
 
         small = rounding.nearest(simulator, W2A8)
-        monkeypatch.setattr(results, "_Draw", Draw)
+        monkeypatch.setattr(results, "_methods", Draw)
         monkeypatch.setattr(results, "_accuracy", lambda *_: 0.5 + made[-1][2] / 10)
-        command = ["results", "--folder", str(tmp_path), "W2A8", "--methods", "gptq"]
+        command = ["results", "--workers", "0", "--folder", str(tmp_path)]
+        command += ["W2A8", "--methods", "gptq"]
         monkeypatch.setattr("sys.argv", command)
         results.main()
         assert made == [("W2A8", "gptq", seed) for seed in results.DRAWS]

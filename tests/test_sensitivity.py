@@ -2,9 +2,10 @@
 
 import itertools
 import math
+from concurrent.futures import Executor
 from typing import Any
 
-from quant_tutorial import metrics, simulate
+from quant_tutorial import executor, metrics, simulate
 from quant_tutorial.affine import QuantParams, params_from_range
 from quant_tutorial.metrics import HEALTHY
 from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
@@ -117,6 +118,19 @@ class TestSearch:
         sizes = [mix.weight_bytes for mix in search.path]
         assert sizes == sorted(sizes, reverse=True)
         assert len(set(sizes)) < len(sizes)  # there are steps that save nothing
+
+    @pytest.mark.slow
+    def test_in_another_process(
+        self, simulator: Simulator, part: StagedRun, labels: np.ndarray
+    ) -> None:
+        def search(where: Executor | None) -> simulate.Search:
+            limits = {"weight_bytes": 8000, "widths": (8, 2)}
+            return simulate.search_bits(
+                simulator, part, labels, QuantScheme(), **limits, executor=where
+            )
+
+        with executor.processes(1) as elsewhere:
+            assert search(elsewhere) == search(None)
 
     @pytest.mark.parametrize("accuracy", [99, 1.01, -0.1, math.nan])
     def test_an_accuracy_is_a_share(

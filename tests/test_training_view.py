@@ -49,7 +49,10 @@ def test_rescue() -> None:
     assert lines[:2] == [[1000, 150, 500], [8000, 300]]  # joined: the means of each scheme
     assert lines[2:5] == [[1000, 8000], [100, 200], [500, 300]]
     sentence = plotting.describe_rescue(ways, 0.995)
-    assert "the float model has 50. a: one 1,000, two 150, three 500; b: one 8,000, " in sentence
+    assert (
+        "the float model has 50. a: 1,000 (one), 150 (two), 500 (three); b: 8,000 (one), "
+        in sentence
+    )
 
 
 def test_oscillation() -> None:

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 # Marker and colour of the ways that `plot_rescue` compares, in the order in which they are given.
-_MARKS = (("v", VERMILION), ("s", ORANGE), ("D", GREEN), ("o", BLUE))
+_MARKS = (("v", VERMILION), ("s", ORANGE), ("D", GREEN), ("^", PURPLE), ("o", BLUE))
 _TICKS = (50, 70, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
@@ -208,7 +208,7 @@ def plot_rescue(
 
     Args:
         ax: Where to draw, about 8 by 3.6 inches.
-        ways: For each of up to four ways, and in it for each scheme, the accuracies of its draws or
+        ways: For each of up to five ways, and in it for each scheme, the accuracies of its draws or
             seeds, 0 to 1. All ways have the same schemes; one may be empty.
         reference: The accuracy of the float model, 0 to 1.
     """
@@ -245,7 +245,8 @@ def describe_rescue(ways: Mapping[str, Mapping[str, Sequence[float]]], reference
     parts = []
     for name in names:
         means = {way: _wrong(shares[name]) for way, shares in ways.items() if shares[name]}
-        parts.append(f"{name}: " + ", ".join(f"{way} {mean:,.0f}" for way, mean in means.items()))
+        figures = ", ".join(f"{mean:,.0f} ({way})" for way, mean in means.items())
+        parts.append(f"{name}: {figures}")
     return (
         f"Wrong images of 10,000, means over draws or seeds; the float model has "
         f"{10_000 * (1 - reference):.0f}. {'; '.join(parts)}."

@@ -20,6 +20,7 @@ import numpy as np
 FOLDER = Path(__file__).parents[1] / "data" / "qat"
 RESULTS = FOLDER / "qat.json"
 CONTROL = FOLDER / "control.json"
+WORKERS = FOLDER / "workers.json"
 SEEDS = (1, 2, 3)
 
 _COMMAND = "python -m quant_tutorial.qat.training"
@@ -133,6 +134,7 @@ class Control(NamedTuple):
     further: dict[str, tuple[float, ...]]  # after further float epochs: by way
     # Of W2A2, by the choice of what keeps 8 bits (see `qat.control`), by "ptq" or "qat", by way.
     choices: dict[str, dict[str, dict[str, tuple[float, ...]]]]
+    widths: dict[str, tuple[float, ...]]  # of QAT with an 8-bit output, by the scheme's name
     training: dict[str, Any]  # the settings of all its trainings, as in `TrainingConfig`
 
 
@@ -151,6 +153,10 @@ def load_control(path: Path = CONTROL) -> Control:
             {
                 choice: {kind: _by_way(found["runs"]) for kind, found in kinds.items()}
                 for choice, kinds in file["choices"].items()
+            },
+            {
+                name: _by_way(kinds["qat"]["runs"])["accuracy"]
+                for name, kinds in file["widths"].items()
             },
             dict(file["training"]),
         )

@@ -3,7 +3,8 @@
 `python -m quant_tutorial.qat.training` (or `make qat`) trains them all from their seeds. It writes
 the model of each configuration's first seed into the package, and the accuracy of every run into
 `qat.json`. Runs that are already in that file are not repeated, so that the training can be stopped
-and continued.
+and continued. Each run that is finished is written at once. They are independent: `executor` runs
+them, by default one on each core, and with `--scheduler` on a Dask cluster.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import dataclasses
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import metrics, mnist, models, saving
+from quant_tutorial import executor, metrics, mnist, models, saving
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.qat.model import quantize_aware
 from quant_tutorial.qat.shipped import FOLDER, RESULTS, SHIPPED, model_path
@@ -70,18 +73,19 @@ def train(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    model.fit(
-        batches, epochs=epochs, steps_per_epoch=steps, callbacks=list(callbacks), verbose=verbose
-    )
+    # The batches come in random order already, which Keras cannot know.
+    options = {"epochs": epochs, "steps_per_epoch": steps, "callbacks": list(callbacks)}
+    model.fit(batches, shuffle=False, verbose=verbose, **options)
     return model
 
 
-def _run(name: str, seed: int, data: mnist.Mnist, folder: Path) -> dict[str, Any]:
+def _run(name: str, seed: int) -> dict[str, Any]:
     """Train one model from one seed, and return its results.
 
-    The model of the first seed is written to the folder, if its ranges are learned.
+    "model" is the file of the first seed's model, if its ranges are learned.
     """
-    config, start = SHIPPED[name], time.monotonic()
+    tf.config.experimental.enable_op_determinism()
+    data, config, start = mnist.load(), SHIPPED[name], time.monotonic()
     calibration = mnist.to_float(data.x_train[:CALIBRATION])
     keras.utils.set_random_seed(seed)
     model = quantize_aware(models.load_baseline(), config.scheme, calibration, ranges=config.ranges)
@@ -96,22 +100,36 @@ def _run(name: str, seed: int, data: mnist.Mnist, folder: Path) -> dict[str, Any
     )
     minutes = (time.monotonic() - start) / 60
     outputs = models.predict(model, mnist.to_float(data.x_test))
-    if seed == config.seeds[0] and config.ranges == "learned":
-        # A copy has no optimizer, whose state would be saved as well.
-        saving.write_whole(model_path(name, folder), models.copied(model).save)
     accuracy = metrics.accuracy(outputs, data.y_test)
-    return {"seed": seed, "accuracy": accuracy, "minutes": round(minutes, 1)}
+    found = {"run": {"seed": seed, "accuracy": accuracy, "minutes": round(minutes, 1)}}
+    kept = seed == config.seeds[0] and config.ranges == "learned"
+    return {**found, "model": _as_file(model)} if kept else found
 
 
-def _ptq(name: str, data: mnist.Mnist, simulator: Simulator) -> dict[str, float]:
+def _as_file(model: keras.Model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        # A copy has no optimizer, whose state would be saved as well.
+        models.copied(model).save(path)
+        return path.read_bytes()
+
+
+def _ptq(name: str) -> dict[str, Any]:
     """Measure the accuracy at the same bit widths without training, by calibrator."""
-    config, found = SHIPPED[name], {}
+    data, config, found = mnist.load(), SHIPPED[name], {}
+    simulator = _simulator()
     for calibrator in ("min_max", "mse"):
         scheme = named_scheme(config.weight_bits, config.activation_bits, calibrator)
         model = simulator.simulated(simulator.params(scheme))
         outputs = models.predict(model, mnist.to_float(data.x_test))
         found[calibrator] = metrics.accuracy(outputs, data.y_test)
-    return found
+    return {"ptq": found}
+
+
+@cache
+def _simulator() -> Simulator:
+    calibration = mnist.to_float(mnist.load().x_train[:CALIBRATION])
+    return Simulator(models.load_baseline(), calibration)
 
 
 def main() -> None:
@@ -120,26 +138,50 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"all by default: {', '.join(SHIPPED)}")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--again", action="store_true", help="train what is there once more")
+    executor.add_options(parser)
     options = parser.parse_args()
     names = options.names or list(SHIPPED)
     if unknown := [name for name in names if name not in SHIPPED]:
         parser.error(f"names must be of {', '.join(SHIPPED)}; got {unknown[0]}")
 
-    tf.config.experimental.enable_op_determinism()
-    data, path = mnist.load(), options.folder / RESULTS.name
-    simulator = Simulator(models.load_baseline(), mnist.to_float(data.x_train[:CALIBRATION]))
+    path = options.folder / RESULTS.name
     found = json.loads(path.read_text())["models"] if path.exists() else {}
-    for name in names:
-        entry = {"training": dataclasses.asdict(SHIPPED[name]), "ptq": _ptq(name, data, simulator)}
-        known = found.get(name, {})
-        same = _settings(entry["training"]) == _settings(known.get("training", {}))
-        entry["runs"] = known["runs"] if same and not options.again else []
-        done = {run["seed"] for run in entry["runs"]}
-        for seed in [seed for seed in SHIPPED[name].seeds if seed not in done]:
-            entry["runs"].append(_run(name, seed, data, options.folder))
-            found[name] = entry
-            print(name, entry["runs"][-1], flush=True)
+    entries = {name: _entry(name, {} if options.again else found.get(name, {})) for name in names}
+    with executor.from_options(options) as workers:
+        for task, result in executor.run(_tasks(entries), workers):
+            name = task.arguments[0]
+            entry = found[name] = entries[name]
+            entry["ptq"] = result.get("ptq", entry["ptq"])
+            if "run" in result:
+                entry["runs"].append(result["run"])
+                entry["runs"].sort(key=lambda run: run["seed"])
+                print(name, result["run"], flush=True)
+            if content := result.get("model"):
+                saving.write_bytes(model_path(name, options.folder), content)
             _write(path, {known: found[known] for known in SHIPPED if known in found})
+
+
+def _entry(name: str, known: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a model and still holds, to be filled up."""
+    entry = {"training": dataclasses.asdict(SHIPPED[name]), "ptq": {}, "runs": []}
+    same = _settings(entry["training"]) == _settings(known.get("training", {}))
+    return {**entry, "ptq": known["ptq"], "runs": list(known["runs"])} if same else entry
+
+
+def _tasks(entries: dict[str, dict[str, Any]]) -> list[executor.Task]:
+    """Return what is missing, in the order in which it is begun."""
+    rounded = [
+        executor.Task(f"{name} without training", _ptq, (name,))
+        for name, entry in entries.items()
+        if not entry["ptq"]
+    ]
+    trained = [
+        executor.Task(f"{name} seed {seed}", _run, (name, seed))
+        for name, entry in entries.items()
+        for seed in SHIPPED[name].seeds
+        if seed not in [run["seed"] for run in entry["runs"]]
+    ]
+    return rounded + trained
 
 
 def _settings(training: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `python -m quant_tutorial.rounding.results` writes the accuracy of every run into `rounding.json`,
 and the rounded models of the first draw beside it. Runs that are already in that file are not
-repeated, so that it can be stopped and continued.
+repeated, so that it can be stopped and continued. Each one that is finished is written at once.
+They are independent: `executor` runs them.
 
 A draw is a random choice of training images. They are all that a method gets, for the ranges too,
 and their labels are not used. The accuracy is that on all test images.
@@ -11,17 +12,17 @@ and their labels are not used. The accuracy is that on all test images.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import metrics, mnist, models, saving
+from quant_tutorial import executor, metrics, mnist, models, saving
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.rounding.equalization import equalize
 from quant_tutorial.rounding.learned import adaround, refine
@@ -46,6 +47,8 @@ METHODS = (
     *("equalization, bias correction", "gptq", "adaround", "best"),
 )
 
+# The methods of a task: "best" begins with the result of "adaround".
+_TOGETHER = [(method,) for method in METHODS[:-2]] + [METHODS[-2:]]
 _COMMAND = "python -m quant_tutorial.rounding.results"
 _QAT = FOLDER.parent / "qat" / "qat.json"
 
@@ -121,13 +124,39 @@ def _timed(function: Callable[..., Rounded], *args: object) -> tuple[Rounded, fl
     return result, time.process_time() - start
 
 
-def _accuracy(rounded: Rounded, data: mnist.Mnist) -> float:
+def _accuracy(rounded: Rounded) -> float:
     """Return the accuracy of a rounded model on all test images."""
+    data = mnist.load()
     model, images = with_params(rounded.model, rounded.params), mnist.to_float(data.x_test)
     run = tf.function(lambda batch: model(batch, training=False))  # half the time of predict
     batches = range(0, len(images), 500)
     outputs = np.concatenate([run(images[start : start + 500]).numpy() for start in batches])
     return metrics.accuracy(outputs, data.y_test)
+
+
+@lru_cache(1)
+def _methods(seed: int) -> _Draw:
+    """Return the methods with a draw, which a worker's next tasks use again."""
+    return _Draw(mnist.load().x_train, seed)
+
+
+def _measure(name: str, seed: int, methods: Sequence[str]) -> list[tuple[str, dict, bytes | None]]:
+    """Measure some methods with a scheme and a draw.
+
+    Return the method, its run, and the file of the model, if it ships with the course.
+    """
+    found = []
+    for method in methods:
+        rounded, seconds = _methods(seed).rounded(name, method)
+        run = {"draw": seed, "accuracy": _accuracy(rounded), "seconds": round(seconds, 1)}
+        kept = seed == DRAWS[0] and f"{name} {method}" in SHIPPED
+        found.append((method, run, _as_file(rounded) if kept else None))
+    return found
+
+
+def _as_file(rounded: Rounded) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return save(rounded, Path(folder) / "rounded.npz").read_bytes()
 
 
 def main() -> None:
@@ -137,27 +166,46 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER.parent)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--again", action="store_true", help="measure what is there once more")
+    executor.add_options(parser)
     options = parser.parse_args()
     names = options.schemes or list(SCHEMES)
     if unknown := [name for name in names if name not in SCHEMES]:
         parser.error(f"schemes must be of {', '.join(SCHEMES)}; got {unknown[0]}")
 
-    data, path = mnist.load(), options.folder / RESULTS.name
+    path = options.folder / RESULTS.name
     found = json.loads(path.read_text())["schemes"] if path.exists() else {}
-    for seed in DRAWS:
-        methods = _Draw(data.x_train, seed)
-        for name, method in itertools.product(names, options.methods):
-            runs = found.setdefault(name, {}).setdefault(method, {"runs": []})["runs"]
-            if any(run["draw"] == seed for run in runs) and not options.again:
-                continue
-            rounded, seconds = methods.rounded(name, method)
-            accuracy = _accuracy(rounded, data)
-            if seed == DRAWS[0] and f"{name} {method}" in SHIPPED:
-                save(rounded, shipped_path(f"{name} {method}", options.folder / FOLDER.name))
-            run = {"draw": seed, "accuracy": accuracy, "seconds": round(seconds, 1)}
-            found[name][method] = _entry([*(r for r in runs if r["draw"] != seed), run])
-            print(name, method, run, flush=True)
+    known = {} if options.again else found
+    tasks = [
+        executor.Task(
+            f"{name} draw {seed} {' and '.join(missing)}", _measure, (name, seed, missing)
+        )
+        for seed in DRAWS
+        for name in names
+        for together in _TOGETHER
+        if (
+            missing := _missing(
+                known.get(name, {}), seed, [m for m in together if m in options.methods]
+            )
+        )
+    ]
+    with executor.from_options(options) as workers:
+        for task, measured in executor.run(tasks, workers):
+            name = task.arguments[0]
+            for method, run, content in measured:
+                if content:
+                    place = shipped_path(f"{name} {method}", options.folder / FOLDER.name)
+                    saving.write_bytes(place, content)
+                of_method = found.setdefault(name, {}).get(method, {"runs": []})
+                others = [r for r in of_method["runs"] if r["draw"] != run["draw"]]
+                found[name][method] = _entry([*others, run])
+                print(name, method, run, flush=True)
             _write(path, found)
+
+
+def _missing(known: dict[str, Any], seed: int, methods: Sequence[str]) -> tuple[str, ...]:
+    """Return those methods that have no run with a draw, in the order of `METHODS`."""
+    done = {method for method, of in known.items() if seed in [run["draw"] for run in of["runs"]]}
+    return tuple(method for method in METHODS if method in methods and method not in done)
 
 
 def _entry(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from quant_tutorial import metrics
 from quant_tutorial.affine import QuantParams, fake_quantize
+from quant_tutorial.executor import Task
+from quant_tutorial.executor import run as run_tasks
 from quant_tutorial.scheme import IN_FLOAT, LayerScheme, QuantScheme
 from quant_tutorial.simulate.simulator import Place, Simulator
 from quant_tutorial.simulate.staged import StagedRun
@@ -97,6 +102,7 @@ def search_bits(
     accuracy: float | None = None,
     weight_bytes: int | None = None,
     widths: Sequence[int] = (8, 7, 6, 5, 4, 3, 2),
+    executor: Executor | None = None,
 ) -> Search:
     """Search how many bits the weights of each layer need, greedily (lesson 05).
 
@@ -117,6 +123,9 @@ def search_bits(
         weight_bytes: The limit for the most accurate weights: at most this size, which includes the
             biases (see `Simulator.weight_bytes`).
         widths: The bit widths to choose from, largest first.
+        executor: Where the mixes of a step are measured at the same time, from the module
+            `executor`. By default here, one after another, which is faster unless a measurement
+            takes seconds: each one sends the model and the images along.
 
     Raises:
         ValueError: unless exactly one limit is given, for an accuracy outside 0 to 1, for widths
@@ -124,22 +133,20 @@ def search_bits(
     """
     _check_limits(accuracy, weight_bytes, widths)
     _require_classes(simulator)
-    reference = run.outputs(simulator.params(IN_FLOAT))
+    if executor is None:
+        function, argument = _Meter.mix, _Meter(simulator, run, labels, scheme)
+    else:
+        function, argument = _mix, pickle.dumps((simulator, run.images, labels, scheme))
 
-    def measure(bits: dict[str, int]) -> Mix:
-        params = simulator.params(with_weight_bits(scheme, bits))
-        outputs = run.outputs(params)
-        return Mix(
-            bits,
-            simulator.weight_bytes(params),
-            metrics.accuracy(outputs, labels),
-            metrics.sqnr_db(reference, outputs),
-        )
+    def measure(mixes: list[dict[str, int]]) -> list[Mix]:
+        tasks = [Task(f"the weight bits {bits}", function, (argument, bits)) for bits in mixes]
+        found = {task.name: mix for task, mix in run_tasks(tasks, executor)}
+        return [found[task.name] for task in tasks]
 
-    path = [measure(dict.fromkeys(simulator.weights, widths[0]))]
+    path = measure([dict.fromkeys(simulator.weights, widths[0])])
     tried = list(path)
     while narrower := _narrower(path[-1].bits, widths):
-        nexts = [measure(bits) for bits in narrower]
+        nexts = measure(narrower)
         tried += nexts
         path.append(min(nexts, key=lambda mix: _cost(mix, path[-1])))
         if accuracy is not None and all(mix.accuracy < accuracy for mix in nexts):
@@ -151,6 +158,41 @@ def search_bits(
         kept = [mix for mix in tried if mix.weight_bytes <= weight_bytes]
         chosen = max(kept, key=lambda mix: (mix.accuracy, mix.sqnr), default=None)
     return Search(tuple(path), tuple(tried), chosen)
+
+
+class _Meter:
+    """Measures mixes on the images of a run."""
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        run: StagedRun,
+        labels: NDArray[np.integer],
+        scheme: QuantScheme,
+    ) -> None:
+        self._simulator, self._run, self._labels, self._scheme = simulator, run, labels, scheme
+        self._reference = run.outputs(simulator.params(IN_FLOAT))
+
+    def mix(self, bits: dict[str, int]) -> Mix:
+        params = self._simulator.params(with_weight_bits(self._scheme, bits))
+        outputs = self._run.outputs(params)
+        return Mix(
+            bits,
+            self._simulator.weight_bytes(params),
+            metrics.accuracy(outputs, self._labels),
+            metrics.sqnr_db(self._reference, outputs),
+        )
+
+
+@lru_cache(1)
+def _meter(content: bytes) -> _Meter:
+    """Make the meter in another process, for all tasks of a search that come to it."""
+    simulator, images, labels, scheme = pickle.loads(content)
+    return _Meter(simulator, StagedRun(simulator, images, threads=1), labels, scheme)
+
+
+def _mix(content: bytes, bits: dict[str, int]) -> Mix:
+    return _meter(content).mix(bits)
 
 
 def _require_classes(simulator: Simulator) -> None:

@@ -97,6 +97,16 @@ class Simulator:
         self._range = lru_cache(_KEPT)(partial(_activation_params, self._measured(calibration)))
         self._shared = lru_cache(_KEPT)(partial(_weight_params, self.weights))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to have the same simulator, with empty caches."""
+        caches = {name: getattr(self, name).__wrapped__ for name in ("_range", "_shared")}
+        return {**self.__dict__, **caches}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state over, and make the caches anew."""
+        self.__dict__.update(state)
+        self._range, self._shared = map(lru_cache(_KEPT), (self._range, self._shared))
+
     def params(self, scheme: QuantScheme) -> ModelParams:
         """Choose the quantization parameters of a scheme.
 
