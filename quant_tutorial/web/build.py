@@ -1,7 +1,8 @@
 """Build the web edition: static pages of all notebooks, with stepped explorers (`make site`).
 
-The build makes the frames of the explorers, prepares the sources, runs Sphinx and checks the links.
-Only if all of this succeeds, it replaces the output folder, as a whole. Frames are kept beside the
+The build makes the frames of the explorers, prepares the sources, runs Sphinx, bundles the scripts
+of the live explorers and checks the links. Only if all of this succeeds, it replaces the output
+folder, as a whole. Frames are kept beside the
 output and made again when the notebook, the package, `frames.py` or requirements.lock has changed.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from quant_tutorial.saving import replace_folder
-from quant_tutorial.web import frames, links, sources
+from quant_tutorial.web import bundling, frames, links, sources
 from quant_tutorial.web.sources import ROOT
 
 HERE = Path(__file__).resolve().parent
@@ -132,6 +133,7 @@ def build(output: Path, count: int = FRAMES) -> None:
         run = subprocess.run([*command, texts, site], capture_output=True, text=True)
         if run.returncode:
             raise RuntimeError(f"Sphinx:\n{run.stderr.replace(str(texts) + os.sep, '')}")
+        bundling.bundle(site / "_static" / bundling.FOLDER)
         wrong = links.problems(site)
         if wrong:
             raise RuntimeError("\n".join(["Links:", *wrong]))

@@ -17,7 +17,7 @@ html_theme_options = {
     "use_download_button": False,  # a notebook needs the rest of the project
 }
 html_static_path = [str(HERE / "static")]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "live.css"]
 html_js_files = [("stepper.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False

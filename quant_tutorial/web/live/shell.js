@@ -1,0 +1,165 @@
+// @ts-check
+// Puts a live explorer into a page, in the place of the pictures that step.
+
+import { control } from "./controls.js";
+
+/** @typedef {Record<string, any>} Settings The controls' values by name. */
+/** @typedef {import("./svg.js").Picture} Picture */
+/** @typedef {import("./controls.js").Limits} Limits */
+
+/**
+ * An explorer without its page: controls' values → state → picture and sentence, all pure.
+ * @template D, P, S
+ * @typedef {Object} Explorer
+ * @property {(data: D) => P | Promise<P>} prepare What Python has written, made ready once.
+ * @property {(settings: Settings, prepared: P, later: (state: S) => void) => S} compute The state.
+ *   Where it takes long, it is an estimate, and `later` gets the full one when it is there; it is
+ *   not shown if the reader has moved a control since.
+ * @property {(state: S, width: number) => Picture} draw
+ * @property {(state: S) => string} describe The sentence, the same text as Python's.
+ * @property {(changed: string, settings: Settings, prepared: P) => Record<string, Limits>} [limits]
+ *   The limits that sliders get when the control `changed` has another value.
+ * @property {(state: S) => ArrayLike<number>} [integers] All integers that it has computed, to be
+ *   compared with Python's.
+ */
+
+/**
+ * An explorer in a page. Tests reach it as the figure's property `live`.
+ * @typedef {Object} Running
+ * @property {() => Settings} settings
+ * @property {(settings: Settings) => string} set Set some controls, show them and return the sentence.
+ * @property {() => ArrayLike<number>} integers
+ * @property {number[]} times Milliseconds that the pictures took, from settings to page.
+ */
+
+/** @typedef {HTMLElement & { live?: Running }} Figure */
+
+const NARROW = 280; // pixels: narrower ones scroll
+let count = 0;
+
+/**
+ * Start the explorer of a figure, and show it when it is ready.
+ * @param {Figure} figure An element that the site's build has written; its `data-live` is the address
+ *   of the explorer's data.
+ * @param {Record<string, Explorer<any, any, any>>} explorers By kind.
+ * @returns {Promise<boolean>} Whether there is a live explorer of its kind.
+ */
+export async function start(figure, explorers) {
+  const response = await fetch(/** @type {string} */ (figure.dataset.live));
+  if (!response.ok) throw new Error(`${response.status} for ${response.url}`);
+  const { kind, controls, data } = await response.json();
+  const explorer = explorers[kind];
+  if (!explorer) return false;
+  const prepared = await explorer.prepare(data);
+  const number = ++count;
+  const panel = block("explorer-controls");
+  const view = block("explorer-drawing");
+  const caption = document.createElement("figcaption");
+  caption.id = `explorer-sentence-${number}`;
+  caption.setAttribute("aria-live", "polite");
+  /** @type {any} */
+  let state;
+  let turn = 0;
+  /** @type {number[]} */
+  const times = [];
+  const draw = () => {
+    const width = Math.max(view.clientWidth, NARROW);
+    const { height, body } = explorer.draw(state, width);
+    view.innerHTML = `<svg role="img" aria-labelledby="${caption.id}" width="${width}" ` +
+      `height="${Math.ceil(height)}" viewBox="0 0 ${width} ${Math.ceil(height)}">${body}</svg>`;
+  };
+  /** @param {any} found */
+  const show = (found) => {
+    state = found;
+    draw();
+    caption.removeAttribute("role");
+    const sentence = explorer.describe(state);
+    if (caption.textContent !== sentence) caption.textContent = sentence;
+    // The room that a sentence has needed stays, so that what follows does not jump.
+    const room = Math.max(parseFloat(caption.style.minHeight) || 0, caption.offsetHeight);
+    caption.style.minHeight = `${room}px`;
+  };
+  const settings = () =>
+    Object.fromEntries(controls.map((/** @type {any} */ each, /** @type {number} */ i) => [
+      each.name,
+      parts[i].get(),
+    ]));
+  const update = () => {
+    const now = ++turn;
+    const started = performance.now();
+    try {
+      show(explorer.compute(settings(), prepared, (found) => {
+        if (now === turn) show(found);
+      }));
+      times.push(performance.now() - started);
+    } catch (error) {
+      caption.setAttribute("role", "alert");
+      caption.textContent = String(error);
+      throw error;
+    }
+  };
+  /** @param {string} name */
+  const adjust = (name) => {
+    const limits = explorer.limits?.(name, settings(), prepared) ?? {};
+    for (const [other, found] of Object.entries(limits)) {
+      parts[names.indexOf(other)].limit(found);
+    }
+  };
+  let frame = 0;
+  /** @type {string[]} */
+  const names = controls.map((/** @type {any} */ each) => each.name);
+  const parts = controls.map((/** @type {any} */ each) =>
+    control(each, `explorer-live-${number}-${each.name}`, () => {
+      adjust(each.name);
+      cancelAnimationFrame(frame); // several moves between two pictures are one
+      frame = requestAnimationFrame(update);
+    })
+  );
+  panel.append(...parts.map((/** @type {any} */ part) => part.row));
+  replace(figure, panel, view, caption);
+  figure.live = {
+    settings,
+    times,
+    integers: () => explorer.integers?.(state) ?? [],
+    set: (wanted) => {
+      for (const [i, name] of names.entries()) {
+        if (!(name in wanted)) continue;
+        parts[i].set(wanted[name]);
+        adjust(name);
+      }
+      // An adjusted control may have lost a value that was wanted.
+      for (const [i, name] of names.entries()) if (name in wanted) parts[i].set(wanted[name]);
+      update();
+      return caption.textContent ?? "";
+    },
+  };
+  update();
+  let drawn = view.clientWidth;
+  new ResizeObserver(() => {
+    if (view.clientWidth === drawn) return;
+    drawn = view.clientWidth;
+    caption.style.minHeight = "";
+    draw();
+  }).observe(view);
+  return true;
+}
+
+/** @param {string} className */
+function block(className) {
+  const made = document.createElement("div");
+  made.className = className;
+  return made;
+}
+
+/**
+ * Take out what steps, and put in what lives.
+ * @param {HTMLElement} figure
+ * @param {...HTMLElement} parts
+ */
+function replace(figure, ...parts) {
+  figure.querySelectorAll(
+    ".explorer-controls, .explorer-picture, figcaption, .explorer-note, script",
+  ).forEach((old) => old.remove());
+  figure.prepend(...parts);
+  figure.classList.add("explorer-lives");
+}
