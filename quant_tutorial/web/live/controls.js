@@ -145,6 +145,11 @@ function slider(described, id, moved) {
       handles[i].value = fields[i].value = String(value);
       handles[i].setAttribute("aria-valuetext", String(value).replace("-", "−"));
     });
+    // The coloured part of a track with two handles.
+    ["--low", "--high"].forEach((name, i) => {
+      const share = (values[i] - low) / (high - low || 1);
+      if (names.length === 2) track.style.setProperty(name, `${100 * share}%`);
+    });
     // Where both handles meet at the upper end, only the lower one can move: it lies on top.
     handles[0].classList.toggle("explorer-on-top", values[0] > (low + high) / 2);
   };

@@ -76,7 +76,7 @@ function draw(state, width) {
   const near = width < 620;
   const half = near ? width : width / 2;
   const top = near ? 212 : 192;
-  const below = near ? 300 : 0;
+  const below = near ? 320 : 0;
   const body = numberLine(state, wide, width) + magnifier(state, width, top - 80) +
     staircase(state, wide, { left: 38, top, width: half - 56, height: 250 }) +
     errors(state, wide, {
@@ -103,7 +103,7 @@ function numberLine({ x, xHat, params }, wide, width) {
       { label: "the number x", style: "fill-vermilion", marker: "down" },
       { label: "x̂, what comes back", style: "fill-ink", marker: "circle" },
     ],
-    width < 620 ? 12 : width - 250,
+    width < 620 ? 12 : width - 316,
     width < 620 ? 20 : 2,
     width - 24,
   );
@@ -114,7 +114,7 @@ function numberLine({ x, xHat, params }, wide, width) {
     height: 34,
     xlim: [wide.low, wide.high],
     ylim: [0, 1],
-    xticks: roundTicks(wide.low, wide.high, 4),
+    xticks: roundTicks(wide.low, wide.high, 5),
     open: true,
   });
   const ticks = shown(params, wide).map((level) => [ax.x(level), ax.top, ax.x(level), ax.bottom]);
@@ -131,7 +131,8 @@ function numberLine({ x, xHat, params }, wide, width) {
  * @param {number} top
  */
 function magnifier({ x, xHat, q, params }, width, top) {
-  const reach = AROUND + 0.7;
+  const around = width < 620 ? 2 : AROUND; // more would stand too close
+  const reach = around + 0.7;
   const ax = axes({
     left: 12,
     top,
@@ -145,7 +146,7 @@ function magnifier({ x, xHat, q, params }, width, top) {
     ? "Magnified: integer q above, real x̂ below"
     : "Magnified: the levels around x, integer q above, real x̂ below";
   let body = ax.frame + text(12, top - 18, title);
-  for (let step = -AROUND; step <= AROUND; step++) {
+  for (let step = -around; step <= around; step++) {
     const integer = q + step;
     if (integer < params.qmin || integer > params.qmax) continue;
     const place = ax.x(step);
@@ -158,7 +159,7 @@ function magnifier({ x, xHat, q, params }, width, top) {
       });
   }
   const distance = (x - xHat) / params.scale;
-  const edge = AROUND + 0.6;
+  const edge = around + 0.6;
   const at = clamp(distance, -edge, edge);
   const shape = at === distance ? "down" : distance > 0 ? "right" : "left";
   return body + segments([[ax.x(0), ax.y(0.4), ax.x(at), ax.y(0.4)]], "vermilion dashed") +
@@ -174,7 +175,7 @@ function magnifier({ x, xHat, q, params }, width, top) {
 function staircase({ x, xHat, params }, wide, place) {
   /** @type {[number, number]} */
   const limits = [wide.low, wide.high];
-  const ticks = roundTicks(wide.low, wide.high, 4);
+  const ticks = roundTicks(wide.low, wide.high, 5);
   const title = "Staircase: x̂ against x";
   const ax = axes({
     ...place,
@@ -205,7 +206,7 @@ function errors({ x, xHat, params }, wide, place) {
     ...place,
     xlim: [wide.low, wide.high],
     ylim: [-1.6, 1.6],
-    xticks: roundTicks(wide.low, wide.high, 4),
+    xticks: roundTicks(wide.low, wide.high, 5),
     yticks: [{ at: -0.5, label: "−½" }, tickAt(0), { at: 0.5, label: "+½" }],
     xlabel: "x",
     title: "Error x̂ − x, in units of the scale",
@@ -222,7 +223,7 @@ function errors({ x, xHat, params }, wide, place) {
   const notes = sides.filter(([start, end]) => end - start > room).map(([start, end, y]) =>
     text(ax.x((start + end) / 2), ax.y(y) + 4, "clipped", {
       anchor: "middle",
-      class: "small fill-vermilion",
+      class: "small",
     })
   );
   const halves = [-0.5, 0.5].map((y) => [ax.left, ax.y(y), ax.right, ax.y(y)]);
