@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 from quant_tutorial.explorers.base import Explorer
-from quant_tutorial.explorers.exported import exported, exported_controls
+from quant_tutorial.explorers.exported import exported, exported_controls, named_widgets
 from quant_tutorial.web import bundling
 
 import numpy as np
@@ -28,14 +28,19 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset=
 <figure class="explorer" data-live="data.json"><div class="explorer-picture"><img alt="" src="">
 </div><figcaption>A sentence.</figcaption></figure></main></body></html>"""
 # Sets one setting after the other, and returns what is said and a checksum of all integers.
-SET_ALL = """settings => {
+SET_ALL = """async settings => {
   const { live } = document.querySelector("figure.explorer");
-  return settings.map((each) => {
-    const text = live.set(each);
+  await live.load();
+  const found = [];
+  for (const each of settings) {
+    const whole = live.whole();
+    live.set(each);
+    const text = await whole;
     let sum = 0;
     for (const integer of live.integers()) sum = (Math.imul(sum, 31) + integer) | 0;
-    return [text, sum >>> 0];
-  });
+    found.push([text, sum >>> 0]);
+  }
+  return found;
 }"""
 LIVES = "() => document.querySelector('figure.explorer').live !== undefined"
 
@@ -101,12 +106,13 @@ def random_setting(explorer: Explorer, draw: random.Random) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     names = [each["name"] for each in exported_controls(explorer)]
+    holders = named_widgets(explorer)
     for kinds in (("choice", "check"), ("integer", "real", "range")):
         for name in names:
             each = next(c for c in exported_controls(explorer) if c["name"] == name)
             if each["kind"] in kinds:
                 found[name] = _random_value(each, draw)
-                getattr(explorer, name).value = found[name]
+                holders[name].value = found[name]
     return found
 
 

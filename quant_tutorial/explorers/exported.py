@@ -9,6 +9,7 @@ import base64
 from typing import Any
 
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.controls import Control
 
 import ipywidgets as widgets
 import numpy as np
@@ -43,14 +44,15 @@ def exported(explorer: Explorer) -> dict[str, Any] | None:
 def exported_controls(explorer: Explorer) -> list[dict[str, Any]]:
     """Return an explorer's controls, in the order of the page.
 
-    Each has the name of the attribute that holds its widget, its kind, its label and its value; a
+    Each has the name of the attribute that holds its widget ("layers.conv1" for a widget in a
+    mapping), its kind, its label and its value; a
     slider has its limits, its step and, with two handles, their names; a menu has its options,
     pairs of a text and a value.
 
     Raises:
         TypeError: for a control that no attribute holds, or of a kind that the page does not have.
     """
-    names = {id(value): name for name, value in vars(explorer).items()}
+    names = {id(widget): name for name, widget in named_widgets(explorer).items()}
     found = []
     for control in explorer.controls:
         slider = control.slider
@@ -74,6 +76,17 @@ def exported_controls(explorer: Explorer) -> list[dict[str, Any]]:
                 "checkbox that is held by an attribute of the explorer."
             )
     return [{"name": names[id(widget)], **own} for widget, own in found]
+
+
+def named_widgets(explorer: Explorer) -> dict[str, widgets.Widget]:
+    """Return the widgets that an explorer's attributes hold, by name; see `exported_controls`."""
+    found = {}
+    for name, value in vars(explorer).items():
+        for key, part in {"": value, **(value if isinstance(value, dict) else {})}.items():
+            widget = part.slider if isinstance(part, Control) else part
+            if isinstance(widget, widgets.Widget):
+                found[f"{name}.{key}" if key else name] = widget
+    return found
 
 
 def encoded(array: ArrayLike) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 // Puts a live explorer into a page, in the place of the pictures that step.
 
 import { control } from "./controls.js";
+import { loader } from "./loading.js";
 
 /** @typedef {Record<string, any>} Settings The controls' values by name. */
 /** @typedef {import("./svg.js").Picture} Picture */
@@ -15,6 +16,11 @@ import { control } from "./controls.js";
  * @property {(settings: Settings, prepared: P, later: (state: S) => void) => S} compute The state.
  *   Where it takes long, it is an estimate, and `later` gets the full one when it is there; it is
  *   not shown if the reader has moved a control since.
+ * @property {(prepared: P, onProgress: import("./loading.js").OnProgress) => Promise<void>} [load]
+ *   What is too heavy for `prepare`; begun when the reader first moves a control. Until then the
+ *   figure keeps its picture.
+ * @property {() => boolean} [supported] Whether this browser can do it; if not, the figure steps.
+ * @property {(state: S) => boolean} [isWhole] Whether a state is not an estimate.
  * @property {(state: S, width: number) => Picture} draw
  * @property {(state: S) => string} describe The sentence, the same text as Python's.
  * @property {(changed: string, settings: Settings, prepared: P) => Record<string, Limits>} [limits]
@@ -28,6 +34,8 @@ import { control } from "./controls.js";
  * @typedef {Object} Running
  * @property {() => Settings} settings
  * @property {(settings: Settings) => string} set Set some controls, show them and return the sentence.
+ * @property {() => Promise<void>} load Load what the explorer computes with.
+ * @property {() => Promise<string>} whole The sentence, once it is no estimate.
  * @property {() => ArrayLike<number>} integers
  * @property {number[]} times Milliseconds that the pictures took, from settings to page.
  */
@@ -49,7 +57,7 @@ export async function start(figure, explorers) {
   if (!response.ok) throw new Error(`${response.status} for ${response.url}`);
   const { kind, controls, data } = await response.json();
   const explorer = explorers[kind];
-  if (!explorer) return false;
+  if (!explorer || explorer.supported?.() === false) return false;
   const prepared = await explorer.prepare(data);
   const number = ++count;
   const panel = block("explorer-controls");
@@ -59,6 +67,11 @@ export async function start(figure, explorers) {
   caption.setAttribute("aria-live", "polite");
   /** @type {any} */
   let state;
+  /** @type {((sentence: string) => void)[]} */
+  const whole = [];
+  const load = explorer.load &&
+    loader((onProgress) => explorer.load?.(prepared, onProgress) ?? Promise.resolve(), panel);
+  let ready = !load;
   let turn = 0;
   /** @type {number[]} */
   const times = [];
@@ -71,6 +84,7 @@ export async function start(figure, explorers) {
   /** @param {any} found */
   const show = (found) => {
     state = found;
+    if (!caption.isConnected) replace(figure, panel, view, caption);
     draw();
     caption.removeAttribute("role");
     const sentence = explorer.describe(state);
@@ -78,14 +92,30 @@ export async function start(figure, explorers) {
     // The room that a sentence has needed stays, so that what follows does not jump.
     const room = Math.max(parseFloat(caption.style.minHeight) || 0, caption.offsetHeight);
     caption.style.minHeight = `${room}px`;
+    if (explorer.isWhole?.(state) ?? true) {
+      whole.splice(0).forEach((resolve) => resolve(sentence));
+    }
   };
   const settings = () =>
     Object.fromEntries(controls.map((/** @type {any} */ each, /** @type {number} */ i) => [
       each.name,
       parts[i].get(),
     ]));
+  const complain = (/** @type {unknown} */ error) => {
+    const [place] = figure.getElementsByTagName("figcaption");
+    place.setAttribute("role", "alert");
+    place.textContent = String(error);
+  };
+  const loading = () =>
+    load?.().then(() => {
+      ready = true;
+    });
   const update = () => {
     const now = ++turn;
+    if (!ready) {
+      loading()?.then(() => now === turn && update()).catch(complain);
+      return;
+    }
     const started = performance.now();
     try {
       show(explorer.compute(settings(), prepared, (found) => {
@@ -93,8 +123,7 @@ export async function start(figure, explorers) {
       }));
       times.push(performance.now() - started);
     } catch (error) {
-      caption.setAttribute("role", "alert");
-      caption.textContent = String(error);
+      complain(error);
       throw error;
     }
   };
@@ -116,10 +145,16 @@ export async function start(figure, explorers) {
     })
   );
   panel.append(...parts.map((/** @type {any} */ part) => part.row));
-  replace(figure, panel, view, caption);
+  if (ready) replace(figure, panel, view, caption);
+  else replaceControls(figure, panel);
   figure.live = {
     settings,
     times,
+    load: async () => {
+      await loading();
+      update();
+    },
+    whole: () => new Promise((resolve) => whole.push(resolve)),
     integers: () => explorer.integers?.(state) ?? [],
     set: (wanted) => {
       for (const [i, name] of names.entries()) {
@@ -133,10 +168,10 @@ export async function start(figure, explorers) {
       return caption.textContent ?? "";
     },
   };
-  update();
+  if (ready) update();
   let drawn = view.clientWidth;
   new ResizeObserver(() => {
-    if (view.clientWidth === drawn) return;
+    if (view.clientWidth === drawn || !state) return;
     drawn = view.clientWidth;
     caption.style.minHeight = "";
     draw();
@@ -149,6 +184,19 @@ function block(className) {
   const made = document.createElement("div");
   made.className = className;
   return made;
+}
+
+/**
+ * Let controls take the place of those that step; the picture stays until there is another.
+ * @param {HTMLElement} figure
+ * @param {HTMLElement} panel
+ */
+function replaceControls(figure, panel) {
+  figure.querySelectorAll(".explorer-controls, .explorer-note, script").forEach((old) =>
+    old.remove()
+  );
+  figure.prepend(panel);
+  figure.classList.add("explorer-lives");
 }
 
 /**
