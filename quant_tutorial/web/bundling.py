@@ -53,9 +53,7 @@ def bundle(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for entry in entries():
-        kind = "iife" if entry.name.endswith("_worker.js") else "esm"
-        options = ["--platform", "browser", "--format", kind, "--minify"]
-        _deno("bundle", "--quiet", *options, "--output", str(folder / entry.name), str(entry))
+        bundle_script(entry, folder / entry.name)
     found = packages()
     if found:
         listed = "".join(f"{each.name} {each.version}: {each.licence}\n" for each in found)
@@ -67,6 +65,13 @@ def bundle(folder: Path) -> None:
         apache = (ROOT / "LICENSE").read_text(encoding="utf-8")
         text = f"{listed}{texts}\n--- Apache-2.0 ---\n\n{apache}"
         (folder / "licences.txt").write_text(text, encoding="utf-8")
+
+
+def bundle_script(entry: Path, output: Path) -> None:
+    """Write a script with all that it imports into one file; see `bundle`."""
+    kind = "iife" if entry.name.endswith("_worker.js") else "esm"
+    options = ["--platform", "browser", "--format", kind, "--minify"]
+    _deno("bundle", "--quiet", *options, "--output", str(output), str(entry))
 
 
 def packages() -> list[Package]:

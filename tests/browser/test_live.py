@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 from quant_tutorial.affine import QuantParams, params_from_range, quantize
@@ -10,9 +11,13 @@ from quant_tutorial.calibration import Statistics, weight_params
 from quant_tutorial.explorers.affine import AffineExplorer
 from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.explorers.calibration import RangeExplorer
+from quant_tutorial.explorers.comparison import ComparisonExplorer, _trained_integers
 from quant_tutorial.explorers.granularity import GranularityExplorer
 from quant_tutorial.explorers.post_training import PostTrainingExplorer
+from quant_tutorial.explorers.rounding import RoundingExplorer, compare
+from quant_tutorial.rounding import Rounded
 from quant_tutorial.scheme import GRANULARITIES, TensorScheme
+from quant_tutorial.simulate import ModelParams
 from quant_tutorial.web import bundling, model_assets
 
 import live_page
@@ -23,9 +28,10 @@ from playwright.sync_api import Browser
 pytestmark = pytest.mark.slow
 
 SETTINGS = 200
-# Python takes a quarter of a second to measure a setting of the real model. The variable sets
-# another number for a more thorough run.
-MODEL_SETTINGS = int(os.environ.get("QUANT_TUTORIAL_LIVE_SETTINGS", "30"))
+# Of the explorers with the real model there are fewer, because Python takes up to a few seconds for
+# one. `QUANT_TUTORIAL_LIVE_SETTINGS=200` tries as many of them as of the others.
+MODEL_SETTINGS = {"comparison": 6, "post_training": 30}
+THOROUGH = os.environ.get("QUANT_TUTORIAL_LIVE_SETTINGS")
 
 
 def affine(_: pytest.FixtureRequest) -> AffineExplorer:
@@ -101,6 +107,49 @@ def post_training_integers(explorer: PostTrainingExplorer) -> np.ndarray:
     return np.concatenate([np.zeros(0, int), *parts])
 
 
+def comparison(request: pytest.FixtureRequest) -> ComparisonExplorer:
+    simulator, images = (request.getfixturevalue(name) for name in ("simulator", "x_test"))
+    return ComparisonExplorer(simulator, images, request.getfixturevalue("data").y_test)
+
+
+def comparison_integers(explorer: ComparisonExplorer) -> np.ndarray:
+    """Return the integers of the layer, rounded and trained, channels first."""
+    bits, name = explorer.bits.value, explorer.layer.value
+    both = explorer._show_weights(bits, name, _trained_integers(bits))
+    return np.concatenate([np.moveaxis(values, -1, 0).ravel() for values in both])
+
+
+def rounding(request: pytest.FixtureRequest) -> RoundingExplorer:
+    """Two layers with weights that are rounded to any level, more or less near."""
+    draw = np.random.default_rng(11)
+    weights = {
+        "conv2": draw.normal(0, 0.1, (3, 3, 8, 16)).astype(np.float32),
+        "logits": draw.normal(0, 0.1, (80, 10)).astype(np.float32),
+    }
+    rounded, sqnr, accuracy = {}, {}, {}
+    for method, bits in product(("nearest", "GPTQ", "AdaRound"), (2, 3)):
+        scheme = TensorScheme(bits, True, "channel-wise", "mse")
+        params = weight_params(weights, scheme)
+        top = 2 ** (bits - 1) - 1
+        integers = {
+            name: np.clip(quantize(w, params[name]) + draw.integers(-2, 3, w.shape), -top, top)
+            if method != "nearest"
+            else quantize(w, params[name])
+            for name, w in weights.items()
+        }
+        model = ModelParams(params, {})
+        rounded[method, bits] = Rounded(model, integers, {}, request.getfixturevalue("baseline"))
+        sqnr[method, bits] = dict.fromkeys(weights, draw.uniform(-2, 30))
+        accuracy[method, bits] = draw.uniform(0.1, 1)
+    return RoundingExplorer(weights, rounded, sqnr, accuracy, 0.9946)
+
+
+def rounding_integers(explorer: RoundingExplorer) -> np.ndarray:
+    name, chosen = explorer.layer.value, (explorer.method.value, explorer.bits.value)
+    found = explorer._rounded[chosen]
+    return compare(explorer._weights[name], found.integers[name], found.params.weights[name]).steps
+
+
 def ends(params: QuantParams) -> list[int]:
     return [params.qmin, params.qmax, params.zero_point]
 
@@ -110,9 +159,11 @@ EXPLORERS: dict[str, tuple[Callable[..., Explorer], Callable[..., np.ndarray]]] 
     "affine": (affine, affine_integers),
     "range": (calibration, calibration_integers),
     "granularity": (granularity, granularity_integers),
+    "comparison": (comparison, comparison_integers),
     "post_training": (post_training, post_training_integers),
+    "rounding": (rounding, rounding_integers),
 }
-WITH_MODEL = ("post_training",)
+STATES = {"comparison": 7 * 2 * 4, "rounding": 2 * 3 * 2}  # where there are few
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +196,8 @@ def test_it_says_and_computes_what_python_does(
 ) -> None:
     explorer, integers = made(kind), EXPLORERS[kind][1]
     # Float sums depend on the processor in their last digits, and a prediction may depend on those.
-    runs_the_model = kind in WITH_MODEL
-    count = MODEL_SETTINGS if runs_the_model else SETTINGS
+    runs_the_model = kind in MODEL_SETTINGS
+    count = int(THOROUGH or MODEL_SETTINGS[kind]) if runs_the_model else SETTINGS
     with live_page.opened(explorer, browser, scripts) as live:
         draw = random.Random(2026)
         settings, expected = [], []
@@ -163,5 +214,6 @@ def test_it_says_and_computes_what_python_does(
                 ]
             assert one == other, setting
         assert different <= count // 50
-        assert len({text for text, _ in found}) > count / 3  # they do depend on the setting
+        possible = min(count, STATES.get(kind, count))
+        assert len({text for text, _ in found}) > possible / 3  # they do depend on the setting
         assert live.complaints == []

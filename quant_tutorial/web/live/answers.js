@@ -139,7 +139,7 @@ export function drawDigits(heading, shown, { left, top, width }, count = SHOWN) 
   const side = Math.min(step - 8, 56);
   const row = side + 26;
   const rows = Math.ceil(count / columns);
-  const lines = wrapped(heading, width / 6.6);
+  const lines = wrapped(heading, width / 7.3);
   const first = top + 18 * lines.length;
   const parts = lines.map((line, i) => text(left, top + 13 + 18 * i, line));
   shown.forEach(({ pixels, title }, i) => {
