@@ -30,7 +30,6 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset=
 # Sets one setting after the other, and returns what is said and a checksum of all integers.
 SET_ALL = """async settings => {
   const { live } = document.querySelector("figure.explorer");
-  await live.load();
   const found = [];
   for (const each of settings) {
     const whole = live.whole();
@@ -41,6 +40,21 @@ SET_ALL = """async settings => {
     found.push([text, sum >>> 0]);
   }
   return found;
+}"""
+# After the next picture nothing changes when the same values are set again.
+FOLLOWS = """() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => {
+  const { live } = document.querySelector("figure.explorer");
+  const seen = () => document.querySelector("figure.explorer svg").innerHTML +
+    document.querySelector("figcaption").textContent;
+  const before = seen();
+  live.set({});
+  resolve(before === seen());
+})))"""
+LOAD = """async () => {
+  const { live } = document.querySelector("figure.explorer");
+  const whole = live.whole();
+  await live.load();
+  await whole;
 }"""
 LIVES = "() => document.querySelector('figure.explorer').live !== undefined"
 
@@ -56,10 +70,40 @@ class LivePage:
         """Return the sentence and the checksum of the integers for each setting."""
         return [tuple(found) for found in self.page.evaluate(SET_ALL, settings)]
 
+    def settings(self) -> dict[str, Any]:
+        """Return the values of the controls."""
+        return self.page.evaluate("document.querySelector('figure.explorer').live.settings()")
+
+    @property
+    def text(self) -> str:
+        """The sentence."""
+        return self.page.locator("figcaption").text_content()
+
+    def says_what_it_draws(self) -> None:
+        """Wait until picture and sentence are those of the controls' values."""
+        self.page.wait_for_function(FOLLOWS)
+
 
 @contextlib.contextmanager
-def opened(explorer: Explorer, browser: Browser, scripts: Path, **view: Any) -> Iterator[LivePage]:
-    """Open a page with the live twin of an explorer; `scripts` has the bundle."""
+def opened(
+    explorer: Explorer,
+    browser: Browser,
+    scripts: Path,
+    *,
+    starts: bool = True,
+    loads: bool = True,
+    **view: Any,
+) -> Iterator[LivePage]:
+    """Open a page with the live twin of an explorer.
+
+    Args:
+        explorer: The explorer.
+        browser: The browser.
+        scripts: The folder of the bundle.
+        starts: Whether to wait for the twin; otherwise until the page has nothing left to load.
+        loads: Whether to load what the twin computes with, which it does at the first move.
+        view: What `new_page` is told.
+    """
     page = browser.new_page(**view)
     data = json.dumps(exported(explorer), allow_nan=False)
 
@@ -85,7 +129,12 @@ def opened(explorer: Explorer, browser: Browser, scripts: Path, **view: Any) -> 
     page.on("pageerror", lambda error: live.complaints.append(str(error)))
     try:
         page.goto(f"{ORIGIN}/")
-        page.wait_for_function(LIVES)
+        if starts:
+            page.wait_for_function(LIVES)
+            if loads:
+                page.evaluate(LOAD)
+        else:
+            page.wait_for_load_state("networkidle")
         yield live
     finally:
         page.close()
@@ -96,6 +145,16 @@ def without_pictures(explorer: Explorer) -> None:
     explorer._show = lambda draw: None
     explorer.redraw_background = lambda: None
     explorer.plot = MagicMock()
+
+
+@contextlib.contextmanager
+def unchanged(explorer: Explorer) -> Iterator[None]:
+    """Give an explorer's controls back the values that they have now."""
+    before = {each["name"]: each["value"] for each in exported_controls(explorer)}
+    holders = named_widgets(explorer)
+    yield
+    for name in sorted(before, key=lambda name: not isinstance(before[name], str)):  # menus first
+        holders[name].value = before[name]
 
 
 def random_setting(explorer: Explorer, draw: random.Random) -> dict[str, Any]:

@@ -10,7 +10,9 @@ const batches = [];
 
 self.onmessage = async ({ data }) => {
   if (data.kind === "start") {
-    const { module, script, bytes, batch, count } = data;
+    /** @type {{ module: WebAssembly.Module, script: string, bytes: Uint8Array }} */
+    const { module, script, bytes } = data;
+    const { batch, count } = data;
     const silent = () => {};
     /**
      * @param {WebAssembly.Imports} imports

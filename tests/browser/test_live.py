@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -23,6 +25,7 @@ from quant_tutorial.web import bundling, model_assets
 import live_page
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
@@ -49,22 +52,19 @@ def affine_integers(explorer: AffineExplorer) -> np.ndarray:
     return np.array([*ends(params), quantize(explorer.x.value, params)])
 
 
-def calibration(request: pytest.FixtureRequest) -> RangeExplorer:
-    """The activations of the lesson's layers, of fewer images; and data below 0 only."""
-    from quant_tutorial import models
-
-    import keras
-
-    images = request.getfixturevalue("calibration")[:100]
-    model = models.fold_batch_norm(request.getfixturevalue("baseline"))
-    names = ("relu2", "logits")
-    probe = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
-    seen = {name: Statistics() for name in (*names, "negative")}
-    for start in (0, 50):
-        for name, batch in models.predict(probe, images[start : start + 50]).items():
+def calibration(_: pytest.FixtureRequest) -> RangeExplorer:
+    """What comes out of a ReLU, logits, and data below 0 only."""
+    draw = np.random.default_rng(0)
+    batches = {
+        "relu": np.maximum(draw.normal(-0.5, 1.5, size=(2, 20_000)), 0).astype(np.float32),
+        "logits": draw.standard_t(4, size=(2, 5000)).astype(np.float32) * 5,
+        "negative": -draw.gamma(2, 0.01, size=(2, 5000)),
+    }
+    seen = {name: Statistics() for name in batches}
+    for name, each in batches.items():
+        for batch in each:
             seen[name].observe(batch)
-    seen["negative"].observe(-np.random.default_rng(0).gamma(2, 0.01, 5000))
-    return RangeExplorer(seen, "relu2", bits=4)
+    return RangeExplorer(seen, "relu", bits=4)
 
 
 def calibration_integers(explorer: RangeExplorer) -> np.ndarray:
@@ -198,12 +198,13 @@ def test_it_says_and_computes_what_python_does(
     # Float sums depend on the processor in their last digits, and a prediction may depend on those.
     runs_the_model = kind in MODEL_SETTINGS
     count = int(THOROUGH or MODEL_SETTINGS[kind]) if runs_the_model else SETTINGS
-    with live_page.opened(explorer, browser, scripts) as live:
-        draw = random.Random(2026)
-        settings, expected = [], []
+    draw = random.Random(2026)
+    settings, expected = [], []
+    with live_page.unchanged(explorer):
         for _ in range(count):
             settings.append(live_page.random_setting(explorer, draw))
             expected.append((explorer.draw(), live_page.checksum(integers(explorer))))
+    with live_page.opened(explorer, browser, scripts) as live:
         found = live.set_all(settings)
         different = 0
         for setting, one, other in zip(settings, found, expected, strict=True):
@@ -217,3 +218,184 @@ def test_it_says_and_computes_what_python_does(
         possible = min(count, STATES.get(kind, count))
         assert len({text for text, _ in found}) > possible / 3  # they do depend on the setting
         assert live.complaints == []
+
+
+@pytest.fixture
+def live(
+    made: Callable[[str], Explorer], browser: Browser, scripts: Path
+) -> Iterator[live_page.LivePage]:
+    with live_page.opened(made("affine"), browser, scripts) as opened:
+        yield opened
+        assert opened.complaints == []
+
+
+class TestControls:
+    """How a reader moves them; all explorers have the same."""
+
+    @pytest.mark.parametrize(
+        ("name", "key", "setting"),
+        [
+            ("Bit width", "ArrowRight", {"bits": 5}),
+            ("Bit width", "End", {"bits": 16}),
+            ("Number x", "Home", {"x": -10}),
+            ("Number x", "ArrowLeft", {"x": 7.75}),
+            ("Range: lower end", "ArrowLeft", {"value_range": [-0.05, 10]}),
+            ("Range: lower end", "End", {"value_range": [10, 10]}),
+            ("Range: upper end", "Home", {"value_range": [0, 0]}),
+            ("symmetric", " ", {"symmetric": True}),
+        ],
+    )
+    def test_keys(self, live: live_page.LivePage, name: str, key: str, setting: dict) -> None:
+        before = live.settings()
+        role = "checkbox" if key == " " else "slider"
+        live.page.get_by_role(role, name=name, exact=True).press(key)
+        assert live.settings() == {**before, **setting}
+        live.says_what_it_draws()
+
+    @pytest.mark.parametrize(
+        ("name", "typed", "setting"),
+        [
+            ("Bit width", "9", {"bits": 9}),
+            ("Bit width", "99", {"bits": 16}),
+            ("Bit width", "3.4", {"bits": 3}),
+            ("Bit width", "", {}),
+            ("Number x", "0.123", {"x": 0.123}),
+            ("Number x", "-11", {"x": -10}),
+            ("Range: lower end", "12", {"value_range": [10, 10]}),
+            ("Range: upper end", "-3", {"value_range": [-3, 0]}),
+        ],
+    )
+    def test_fields(self, live: live_page.LivePage, name: str, typed: str, setting: dict) -> None:
+        before = live.settings()
+        field = live.page.get_by_role("spinbutton", name=name, exact=True)
+        field.fill(typed)
+        field.press("Enter")
+        assert live.settings() == {**before, **setting}
+        # Slider and field show the same, up to the slider's stops.
+        slider = live.page.get_by_role("slider", name=name, exact=True)
+        shown = float(field.input_value())
+        assert float(slider.input_value()) == pytest.approx(shown, abs=0.026)
+
+    def test_another_layer_brings_its_own_range(
+        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+    ) -> None:
+        with live_page.opened(made("range"), browser, scripts) as live:
+            live.page.get_by_label("Layer").select_option(label="negative")
+            live.says_what_it_draws()
+            low, high = live.settings()["range"]
+            upper = live.page.get_by_role("slider", name="Range: upper end", exact=True)
+            assert (float(upper.get_attribute("min")), float(upper.get_attribute("max"))) == (
+                low,
+                high,
+            )
+            assert low < 0 < high == float(upper.get_attribute("step"))  # as in JupyterLab
+            assert live.text.startswith("negative at 4 bits, range -")
+            assert live.complaints == []
+
+
+class TestPage:
+    @pytest.mark.parametrize("kind", EXPLORERS)
+    @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (800, "light"), (1400, "light")])
+    def test_it_fits_and_everyone_can_use_it(
+        self,
+        kind: str,
+        width: int,
+        scheme: str,
+        made: Callable[[str], Explorer],
+        browser: Browser,
+        scripts: Path,
+    ) -> None:
+        view = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+        with live_page.opened(made(kind), browser, scripts, **view) as live:
+            page = live.page
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            # Nothing of the picture is cut off, and its texts can be read.
+            outside, sizes = page.locator("svg[role=img]").evaluate(
+                """svg => {
+                  const frame = svg.getBoundingClientRect();
+                  const texts = [...svg.querySelectorAll("text")];
+                  const outside = texts.filter((text) => {
+                    const { left, right, top, bottom } = text.getBoundingClientRect();
+                    return left < frame.left - 1 || right > frame.right + 1 ||
+                      top < frame.top - 1 || bottom > frame.bottom + 1;
+                  });
+                  const sizes = texts.map((text) => parseFloat(getComputedStyle(text).fontSize));
+                  return [outside.map((text) => text.textContent), sizes];
+                }"""
+            )
+            assert outside == []
+            assert min(sizes) >= 11
+            found = Axe().run(page, context="figure.explorer").response["violations"]
+            assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+            assert page.get_by_role("img", name=live.text[:20]).count() == 1
+            assert page.locator("figcaption").get_attribute("aria-live") == "polite"
+            assert live.complaints == []
+
+    def test_it_follows_the_width_of_the_page(self, live: live_page.LivePage) -> None:
+        live.page.set_viewport_size({"width": 400, "height": 900})
+        live.page.wait_for_function(
+            "document.querySelector('svg[role=img]').clientWidth < 400"
+            " && document.documentElement.scrollWidth <= 400"
+        )
+
+    def test_the_theme_s_switch_changes_the_colours(self, live: live_page.LivePage) -> None:
+        ink = "getComputedStyle(document.querySelector('svg[role=img] text')).fill"
+        light = live.page.evaluate(ink)
+        live.page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        assert live.page.evaluate(ink) != light
+
+    def test_where_it_cannot_start_the_pictures_stay(
+        self, made: Callable[[str], Explorer], browser: Browser, tmp_path: Path
+    ) -> None:
+        with live_page.opened(made("affine"), browser, tmp_path, starts=False) as live:
+            assert live.page.locator("figure.explorer .explorer-picture img").count() == 1
+            assert live.page.locator("figcaption").text_content() == "A sentence."
+
+
+class TestLoading:
+    """An explorer that runs the model loads it when the reader first moves a control."""
+
+    def test_the_picture_stays_until_then(
+        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+    ) -> None:
+        with live_page.opened(made("post_training"), browser, scripts, loads=False) as live:
+            page, asked = live.page, []
+            page.on("request", lambda request: asked.append(request.url))
+            assert page.locator("figure.explorer .explorer-picture img").count() == 1
+            assert live.text == "A sentence."
+            page.get_by_role("slider", name="Weight bits", exact=True).press("ArrowLeft")
+            bar = page.get_by_role("progressbar", name="Loading the model")
+            bar.wait_for()
+            page.get_by_text("of 10,000 images right").wait_for()
+            assert bar.count() == page.locator(".explorer-picture").count() == 0
+            assert live.text.startswith("Weights 3 bits")
+            bytes_sent = sum((scripts / Path(url).name).stat().st_size for url in {*asked})
+            assert bytes_sent < 6e6 - 0.3e6  # and the page itself with its scripts and data
+            assert live.complaints == []
+
+    def test_of_several_moves_the_last_one_is_shown(
+        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+    ) -> None:
+        with live_page.opened(made("post_training"), browser, scripts) as live:
+            slider = live.page.get_by_role("slider", name="Weight bits", exact=True)
+            for key in ("Home", "ArrowRight", "End", "ArrowLeft", "ArrowLeft"):
+                slider.press(key)
+            live.page.get_by_text(re.compile("Weights 6 bits.* of 10,000 images right")).wait_for()
+            live.page.wait_for_timeout(300)
+            assert live.text.startswith("Weights 6 bits")
+
+    def test_what_is_missing_is_said_and_tried_again(
+        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path, tmp_path: Path
+    ) -> None:
+        bundle = shutil.copytree(scripts, tmp_path / "bundle")
+        listed = bundle / "assets.json"
+        listed.rename(tmp_path / "assets.json")
+        with live_page.opened(made("post_training"), browser, bundle, loads=False) as live:
+            slider = live.page.get_by_role("slider", name="Weight bits", exact=True)
+            slider.press("ArrowLeft")
+            live.page.get_by_role("alert").wait_for()
+            assert "Error" in live.text
+            (tmp_path / "assets.json").rename(listed)
+            slider.press("ArrowLeft")
+            live.page.get_by_text("of 10,000 images right").wait_for()
+            assert live.page.get_by_role("alert").count() == 0

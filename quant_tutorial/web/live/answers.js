@@ -146,7 +146,7 @@ export function drawDigits(heading, shown, { left, top, width }, count = SHOWN) 
     const x = left + (i % columns) * step;
     const y = first + Math.floor(i / columns) * row;
     parts.push(text(x + side / 2, y + 15, title, { anchor: "middle", class: "smaller" }));
-    parts.push(image(pixels, x, y + 20, side, title));
+    parts.push(image(pixels, x, y + 20, side));
   });
   return { height: 18 * lines.length + rows * row, body: parts.join("") };
 }

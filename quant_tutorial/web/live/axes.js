@@ -28,6 +28,7 @@ import { box, segments, short, tag, text } from "./svg.js";
  * @property {readonly Tick[]} [xticks]
  * @property {readonly Tick[]} [yticks]
  * @property {string} [title]
+ * @property {number} [titleLeft] Where the title begins, if not at the frame.
  * @property {string} [xlabel]
  * @property {string} [ylabel]
  * @property {boolean} [log] Whether the y axis is logarithmic.
@@ -63,7 +64,7 @@ export function axes(layout) {
     parts.push(segments([[left - TICK, y(at), left, y(at)]], "frame"));
     parts.push(text(left - TICK - 3, y(at) + 4, label, { anchor: "end", class: "small" }));
   }
-  if (layout.title) parts.push(text(left, top - 7, layout.title));
+  if (layout.title) parts.push(text(layout.titleLeft ?? left, top - 7, layout.title));
   if (layout.xlabel) {
     parts.push(text((left + right) / 2, bottom + 34, layout.xlabel, { anchor: "middle" }));
   }

@@ -12,12 +12,11 @@ const HEADER = 14 + 40 + 4 * 256; // file header, picture header and the palette
  * @param {number} x
  * @param {number} y
  * @param {number} side In pixels of the picture.
- * @param {string} label What it shows, for who cannot see it.
  */
-export function image(pixels, x, y, side, label) {
+export function image(pixels, x, y, side) {
   const href = `data:image/bmp;base64,${btoa(String.fromCharCode(...bitmap(pixels)))}`;
   const place = { x, y, width: side, height: side };
-  return tag("image", { ...place, href, class: "digit", role: "img", "aria-label": label });
+  return tag("image", { ...place, href, class: "digit" });
 }
 
 /**

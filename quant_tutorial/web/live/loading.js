@@ -9,12 +9,13 @@
 /**
  * Return a function that loads once, and shows a progress bar meanwhile. After an error the next call
  * tries again.
- * @param {(onProgress: OnProgress) => Promise<void>} load
+ * @template T
+ * @param {(onProgress: OnProgress) => Promise<T>} load
  * @param {HTMLElement} before The element below which the bar is shown.
- * @returns {() => Promise<void>}
+ * @returns {() => Promise<T>}
  */
 export function loader(load, before) {
-  /** @type {Promise<void> | undefined} */
+  /** @type {Promise<T> | undefined} */
   let begun;
   return () => {
     begun ??= shown(load, before).catch((error) => {
@@ -26,7 +27,8 @@ export function loader(load, before) {
 }
 
 /**
- * @param {(onProgress: OnProgress) => Promise<void>} load
+ * @template T
+ * @param {(onProgress: OnProgress) => Promise<T>} load
  * @param {HTMLElement} before
  */
 async function shown(load, before) {
@@ -39,7 +41,7 @@ async function shown(load, before) {
   row.append(bar, words);
   before.after(row);
   try {
-    await load((share, bytes) => {
+    return await load((share, bytes) => {
       bar.value = share;
       const size = `${(bytes / 1e6).toFixed(1)} MB`;
       words.textContent = share < 1 ? `Loading the model, ${size}` : "Starting the model …";

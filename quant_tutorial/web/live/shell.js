@@ -16,9 +16,10 @@ import { loader } from "./loading.js";
  * @property {(settings: Settings, prepared: P, later: (state: S) => void) => S} compute The state.
  *   Where it takes long, it is an estimate, and `later` gets the full one when it is there; it is
  *   not shown if the reader has moved a control since.
- * @property {(prepared: P, onProgress: import("./loading.js").OnProgress) => Promise<void>} [load]
- *   What is too heavy for `prepare`; begun when the reader first moves a control. Until then the
- *   figure keeps its picture.
+ * @property {(prepared: P, onProgress: import("./loading.js").OnProgress) =>
+ *   Promise<{ failed: Promise<never> }>} [load] What is too heavy for `prepare`; begun when the reader
+ *   first moves a control. Until then the figure keeps its picture. `failed` is rejected if what was
+ *   loaded breaks later.
  * @property {() => boolean} [supported] Whether this browser can do it; if not, the figure steps.
  * @property {(state: S) => boolean} [isWhole] Whether a state is not an estimate.
  * @property {(state: S, width: number) => Picture} draw
@@ -69,8 +70,8 @@ export async function start(figure, explorers) {
   let state;
   /** @type {((sentence: string) => void)[]} */
   const whole = [];
-  const load = explorer.load &&
-    loader((onProgress) => explorer.load?.(prepared, onProgress) ?? Promise.resolve(), panel);
+  const heavy = explorer.load;
+  const load = heavy && loader((onProgress) => heavy(prepared, onProgress), panel);
   let ready = !load;
   let turn = 0;
   /** @type {number[]} */
@@ -106,14 +107,19 @@ export async function start(figure, explorers) {
     place.setAttribute("role", "alert");
     place.textContent = String(error);
   };
-  const loading = () =>
-    load?.().then(() => {
-      ready = true;
-    });
+  const loading = async () => {
+    if (ready || !load) return;
+    const { failed } = await load();
+    if (!ready) failed.catch(complain);
+    ready = true;
+  };
   const update = () => {
     const now = ++turn;
     if (!ready) {
-      loading()?.then(() => now === turn && update()).catch(complain);
+      loading().then(
+        () => now === turn && update(),
+        (error) => complain(`${error} Move a control to try again.`),
+      );
       return;
     }
     const started = performance.now();

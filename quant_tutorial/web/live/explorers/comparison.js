@@ -51,6 +51,7 @@ export default {
   supported,
   load: async (prepared, onProgress) => {
     prepared.model = await loaded(onProgress);
+    return prepared.model.runner;
   },
   compute,
   draw,
@@ -167,14 +168,14 @@ function wrongs(answers, labels) {
 function draw(state, width) {
   const near = width < 640;
   const half = near ? width : width / 2;
-  const below = near ? 560 : 300;
+  const below = near ? 572 : 300;
   const digits = drawDigits(heading(state), shown(state), {
     left: 8,
     top: below,
     width: width - 16,
   });
   const right = near
-    ? { left: 48, top: 292, width: width - 64 }
+    ? { left: 48, top: 316, width: width - 64 }
     : { left: half + 44, top: 46, width: half - 60 };
   return {
     height: below + digits.height + 6,

@@ -179,10 +179,11 @@ function draw(state, width) {
   const near = width < 620;
   const half = near ? width : width / 2;
   const size = { width: half - 64, height: 250 };
-  const right = near ? { left: 52, top: 390 } : { left: half + 46, top: 48 };
+  const right = near ? { left: 52, top: 424 } : { left: half + 46, top: 66 };
   return {
-    height: near ? 690 : 348,
-    body: weights(state, { left: 52, top: 48, ...size }) + ratios(state, { ...right, ...size }),
+    height: near ? 718 : 366,
+    body: weights(state, { left: 52, top: near ? 48 : 66, ...size }) +
+      ratios(state, { ...right, ...size }),
   };
 }
 
@@ -232,10 +233,11 @@ function weights({ layer, chosen, params, reach, names }, place) {
       { label: `range ${names[chosen]}`, style: `${MARKS[chosen].color} strong-line` },
     ],
     place.left,
-    22,
+    place.top - 26,
     place.width,
   );
-  return ax.frame + text(place.left, 14, "Each channel's weights, and its range") + key.body +
+  return ax.frame + text(place.left, place.top - 34, "Each channel's weights, and its range") +
+    key.body +
     segments(/** @type {any} */ (bars), "grey bar") +
     segments(/** @type {any} */ (lines.flat()), `${MARKS[chosen].color} strong-line`);
 }
@@ -262,16 +264,13 @@ function ratios({ bits, sqnr, names }, place) {
         : ""
     );
   });
-  const key = legend(
-    Object.entries(MARKS).map(([granularity, { shape, color }]) => ({
-      label: names[granularity],
-      style: `fill-${color}`,
-      marker: shape,
-    })),
-    place.left,
-    place.top - 26,
-    place.width,
-  );
-  return ax.frame + text(place.left, place.top - 34, "SQNR of each channel") + key.body +
-    points.join("");
+  const entries = Object.entries(MARKS).map(([granularity, { shape, color }]) => ({
+    label: names[granularity],
+    style: `fill-${color}`,
+    marker: shape,
+  }));
+  const { height } = legend(entries, place.left, 0, place.width);
+  const key = legend(entries, place.left, place.top - 8 - height, place.width);
+  return ax.frame +
+    text(place.left, place.top - 16 - height, "SQNR of each channel") + key.body + points.join("");
 }

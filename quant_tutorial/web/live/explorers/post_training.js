@@ -57,6 +57,7 @@ export default {
   supported,
   load: async (prepared, onProgress) => {
     prepared.model = await loaded(onProgress);
+    return prepared.model.runner;
   },
   compute,
   draw,

@@ -161,21 +161,22 @@ function draw(state, width) {
   const { values } = state.layer.found;
   const [low, high] = [values[0], values[values.length - 1]];
   const margin = 0.03 * (high - low || 1);
-  const left = width < 620 ? 56 : 120;
+  const left = width < 620 ? 112 : 120;
   const shared = {
     left,
     width: width - left - 62,
+    titleLeft: width < 620 ? 12 : left,
     xlim: /** @type {[number, number]} */ ([low - margin, low + (high - low || 1) + margin]),
-    xticks: roundTicks(low - margin, high + margin, width < 620 ? 5 : 8),
+    xticks: roundTicks(low - margin, high + margin, width < 620 ? 4 : 8),
   };
   return {
     height: 620,
-    body: histogram(state, shared) + lanes(state, { ...shared, width }, shared.width) +
+    body: histogram(state, shared) + lanes(state, shared) +
       curves(state, shared, width),
   };
 }
 
-/** @typedef {Pick<import("../axes.js").Layout, "left" | "width" | "xlim" | "xticks">} Shared */
+/** @typedef {Pick<import("../axes.js").Layout, "left" | "width" | "titleLeft" | "xlim" | "xticks">} Shared */
 
 /**
  * @param {State} state
@@ -204,25 +205,21 @@ function histogram({ layer, params }, shared) {
 /**
  * @param {State} state
  * @param {Shared} shared
- * @param {number} inner The width of the axes.
  */
-function lanes({ params, chosen, multiples }, shared, inner) {
+function lanes({ params, chosen, multiples }, shared) {
   const row = 24;
   const names = Object.keys(MARKS);
   const ax = axes({
     ...shared,
-    width: inner,
     top: 222,
     height: row * names.length,
     ylim: [names.length - 0.5, -0.5],
     title: "The range that each calibrator chooses",
   });
-  const narrow = shared.width < 620;
   const right = text(ax.right + 32, ax.top - 7, "error", { anchor: "middle" });
   const body = names.map((name, i) => {
     const [y, [low, high]] = [ax.y(i), chosen[name].map(ax.x)];
-    const label = narrow ? name.replace("moving_average", "mov_avg") : name;
-    return text(ax.left - 6, y + 4, label, { anchor: "end", class: "small" }) +
+    return text(ax.left - 6, y + 4, name, { anchor: "end", class: "small" }) +
       segments([[low, y, high, y]], "ink") +
       [low, high].map((x) => marker(MARKS[name], x, y, "fill-ink", 4.5)).join("") +
       text(ax.right + 32, y + 4, describeMultiple(multiples[name]), {
@@ -260,7 +257,7 @@ function curves({ params, curve, unit }, shared, width) {
   });
   const narrow = width < 620;
   const title = narrow
-    ? "Mean squared error if one end moves"
+    ? "Mean squared error if one end of the range moves"
     : "The mean squared error if one end of the range moves, in multiples of the smallest error";
   /** @param {(rounding: number, clipping: number) => number} pick @param {string} style */
   const drawn = (pick, style) =>
@@ -268,7 +265,7 @@ function curves({ params, curve, unit }, shared, width) {
       curve.map(([end, rounding, clipping]) => [ax.x(end), ax.y(pick(rounding, clipping) / unit)]),
       style,
     );
-  return text(shared.left, 384, title) + key.body + ax.frame +
+  return text(width < 620 ? 12 : shared.left, 384, title) + key.body + ax.frame +
     inside(
       ax,
       marked(ax, params) + segments([[ax.left, ax.y(1), ax.right, ax.y(1)]], "muted thin") +
