@@ -21,6 +21,7 @@ SCRIPTS = HERE / "live"
 ENTRY = "main.js"  # a module; what ends in `_worker.js` is an entry too, a classic script
 FOLDER = "live"  # within the site's `_static`
 LOCK = SCRIPTS / "deno.lock"
+STYLES = [HERE.parent / "explorers" / "canvas.css"]  # of what the scripts take from JupyterLab's
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def bundle(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for entry in entries():
         bundle_script(entry, folder / entry.name)
+    for style in STYLES:
+        shutil.copyfile(style, folder / style.name)
     found = packages()
     if found:
         listed = "".join(f"{each.name} {each.version}: {each.licence}\n" for each in found)

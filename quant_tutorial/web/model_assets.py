@@ -15,18 +15,25 @@ import argparse
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import mnist, models
+from quant_tutorial import lab, mnist, models, qat, rounding
 from quant_tutorial.explorers.exported import encoded
+from quant_tutorial.explorers.exported_model import (
+    activations_as_data,
+    tables,
+    weights_as_data,
+)
 from quant_tutorial.flatbuffer import constant_view
-from quant_tutorial.simulate import Node, Simulator, StagedRun
+from quant_tutorial.lab import PRESETS, PTQ, ROUNDED, TRAINED, Setting
+from quant_tutorial.simulate import ModelParams, Node, Simulator, StagedRun
 from quant_tutorial.simulate.stages import BATCH
 from quant_tutorial.web import bundling
 
 import numpy as np
+from numpy.typing import NDArray
 
 LIST = "assets.json"
 LITERT = "@litertjs/core"
@@ -108,8 +115,44 @@ def baseline() -> dict[str, Any]:
     }
 
 
-def write(folder: Path) -> None:
+def source(name: str) -> tuple[dict[str, Any], Simulator, ModelParams]:
+    """Return weights of lesson 10's menu as the page reads them, with what they are made from.
+
+    `name` is one of `lab.ROUNDED` or `lab.TRAINED`. The last two are the simulated model and the
+    parameters that its weights were rounded or trained with.
+    """
+    if name in ROUNDED:
+        rounded = rounding.load(name)
+        model, own = rounded.model, rounded.params
+    else:
+        trained = qat.load_trained(name)
+        model, own = qat.float_model(trained), qat.trained_params(trained)
+    simulator = Simulator(model, calibration())
+    own_data = {
+        "weights": {layer: weights_as_data(params) for layer, params in own.weights.items()},
+        "activations": activations_as_data(own.activations),
+    }
+    data = {"layers": layers(simulator), "tables": tables(simulator), "own": own_data}
+    return data, simulator, own
+
+
+def calibration() -> NDArray[np.float32]:
+    """Return the images on which lesson 10 measures ranges."""
+    return mnist.to_float(mnist.load().x_train[:1000])
+
+
+def preset_file(setting: Setting, simulator: Simulator, own: ModelParams | None) -> bytes | None:
+    """Return the `.tflite` file of one of lesson 10's presets; None if LiteRT has none."""
+    plan = lab.plan(simulator, lab.model_params(simulator, setting, own))
+    return None if plan.make is None else plan.make(calibration())
+
+
+def write(folder: Path, sources: Collection[str] = (*ROUNDED, *TRAINED)) -> None:
     """Write all files into a folder, and their list.
+
+    Args:
+        folder: The folder; it is made if it is missing.
+        sources: The weights of lesson 10's menu besides those of the baseline.
 
     Raises:
         RuntimeError: when Deno is missing, or the package is not the one in its lock file.
@@ -125,6 +168,20 @@ def write(folder: Path) -> None:
             content = path.read_bytes()
             path.unlink()
             listed[f"{name}.{ending}"] = put(folder, f"{name}.{ending}", content)
+    of_source: dict[str, tuple[Simulator, ModelParams | None]] = {
+        PTQ: (Simulator(models.load_baseline(), calibration()), None)
+    }
+    for name in sources:
+        data, *rest = source(name)
+        of_source[name] = tuple(rest)
+        file = f"{name.replace(' ', '_')}.json"
+        listed[file] = _packed(folder, file, as_json(data))
+    for name, setting in PRESETS.items():
+        if setting.source in of_source:
+            content = preset_file(setting, *of_source[setting.source])
+            if content is not None:
+                file = f"lab_{setting.name}.tflite"
+                listed[f"{name}.tflite"] = _written(folder, file, content)
     (folder / LIST).write_bytes(as_json(listed))
 
 

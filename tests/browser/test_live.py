@@ -15,8 +15,10 @@ from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.explorers.calibration import RangeExplorer
 from quant_tutorial.explorers.comparison import ComparisonExplorer, _trained_integers
 from quant_tutorial.explorers.granularity import GranularityExplorer
+from quant_tutorial.explorers.lab import _SOURCES, QuantizationLab
 from quant_tutorial.explorers.post_training import PostTrainingExplorer
 from quant_tutorial.explorers.rounding import RoundingExplorer, compare
+from quant_tutorial.lab import PTQ, Lab
 from quant_tutorial.rounding import Rounded
 from quant_tutorial.scheme import GRANULARITIES, TensorScheme
 from quant_tutorial.simulate import ModelParams
@@ -33,7 +35,8 @@ pytestmark = pytest.mark.slow
 SETTINGS = 200
 # Of the explorers with the real model there are fewer, because Python takes up to a few seconds for
 # one. `QUANT_TUTORIAL_LIVE_SETTINGS=200` tries as many of them as of the others.
-MODEL_SETTINGS = {"comparison": 6, "post_training": 30}
+MODEL_SETTINGS = {"comparison": 6, "lab": 8, "post_training": 30}
+SOURCES = ("W2A8 adaround", "W2A2")  # of the lab's weights
 THOROUGH = os.environ.get("QUANT_TUTORIAL_LIVE_SETTINGS")
 
 
@@ -119,6 +122,35 @@ def comparison_integers(explorer: ComparisonExplorer) -> np.ndarray:
     return np.concatenate([np.moveaxis(values, -1, 0).ravel() for values in both])
 
 
+class WithDrawing(QuantizationLab):
+    """A lab whose sentence always has the predictions for the drawing; else they come first."""
+
+    def draw(self) -> str:
+        self._drawn = self._look_at_drawing(self.setting)
+        return super().draw()
+
+
+def lab(request: pytest.FixtureRequest) -> QuantizationLab:
+    names = ("baseline", "calibration", "x_test", "data")
+    model, calibration, images, data = map(request.getfixturevalue, names)
+    explorer = WithDrawing(Lab(model, calibration, images, data.y_test))
+    # Every other source takes seconds to load: a few stand for all of them.
+    explorer.source.options = [text for text, name in _SOURCES.items() if name in (PTQ, *SOURCES)]
+    return explorer
+
+
+def lab_integers(explorer: QuantizationLab) -> np.ndarray:
+    """Return the integer weights of all layers, channels first."""
+    setting = explorer.setting
+    weights = explorer._lab._bench(setting.source).simulator.weights
+    parts = [
+        np.moveaxis(quantize(weights[name], params), -1, 0).ravel()
+        for name, params in explorer._lab.params(setting).weights.items()
+        if params is not None
+    ]
+    return np.concatenate([np.zeros(0, int), *parts])
+
+
 def rounding(request: pytest.FixtureRequest) -> RoundingExplorer:
     """Two layers with weights that are rounded to any level, more or less near."""
     draw = np.random.default_rng(11)
@@ -147,7 +179,8 @@ def rounding(request: pytest.FixtureRequest) -> RoundingExplorer:
 def rounding_integers(explorer: RoundingExplorer) -> np.ndarray:
     name, chosen = explorer.layer.value, (explorer.method.value, explorer.bits.value)
     found = explorer._rounded[chosen]
-    return compare(explorer._weights[name], found.integers[name], found.params.weights[name]).steps
+    moves = compare(explorer._weights[name], found.integers[name], found.params.weights[name])
+    return moves.steps.ravel()
 
 
 def ends(params: QuantParams) -> list[int]:
@@ -160,6 +193,7 @@ EXPLORERS: dict[str, tuple[Callable[..., Explorer], Callable[..., np.ndarray]]] 
     "range": (calibration, calibration_integers),
     "granularity": (granularity, granularity_integers),
     "comparison": (comparison, comparison_integers),
+    "lab": (lab, lab_integers),
     "post_training": (post_training, post_training_integers),
     "rounding": (rounding, rounding_integers),
 }
@@ -170,7 +204,7 @@ STATES = {"comparison": 7 * 2 * 4, "rounding": 2 * 3 * 2}  # where there are few
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scripts")
     bundling.bundle(folder)
-    model_assets.write(folder)
+    model_assets.write(folder, SOURCES)
     return folder
 
 
@@ -203,7 +237,8 @@ def test_it_says_and_computes_what_python_does(
     with live_page.unchanged(explorer):
         for _ in range(count):
             settings.append(live_page.random_setting(explorer, draw))
-            expected.append((explorer.draw(), live_page.checksum(integers(explorer))))
+            explorer.text = explorer.draw()
+            expected.append((explorer.text, live_page.checksum(integers(explorer))))
     with live_page.opened(explorer, browser, scripts) as live:
         found = live.set_all(settings)
         different = 0

@@ -13,6 +13,7 @@ import { box, tag, text } from "./svg.js";
  * @property {Int32Array} matrix The change of the confusion matrix.
  * @property {number} count How many images are classified differently.
  * @property {number} images
+ * @property {number[]} indices Those of the images shown.
  * @property {{ pixels: Uint8Array, title: string }[]} shown
  */
 
@@ -27,12 +28,13 @@ export const SHOWN = 12; // digits in a row
  */
 export function changes(before, after, labels, pixels) {
   const flips = differing(before, after);
-  const shown = spread(flips, SHOWN).map((i) => ({
+  const indices = spread(flips, SHOWN);
+  const shown = indices.map((i) => ({
     pixels: pixels(i),
     title: `${labels[i]}: ${before[i]} → ${after[i]}`,
   }));
   const matrix = confusionChange(before, after, labels);
-  return { matrix, count: flips.length, images: labels.length, shown };
+  return { matrix, count: flips.length, images: labels.length, indices, shown };
 }
 
 /**

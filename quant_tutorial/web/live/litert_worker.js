@@ -19,8 +19,8 @@ import { Stages } from "./engine/stages.js";
  */
 /**
  * Compute a job on all batches, the first `sample` of them first. Earlier jobs are abandoned.
- * `values` asks for the values of all nodes in that many batches.
- * @typedef {{ kind: "run", id: number, job: Job, sample: number, values: number }} Run
+ * `values` asks for the values of all nodes in that many batches; `only` the sample is computed.
+ * @typedef {{ kind: "run", id: number, job: Job, sample: number, values: number, only: boolean }} Run
  */
 /** @typedef {{ kind: "single", id: number, jobs: Job[], image: Float32Array }} Single */
 
@@ -111,7 +111,7 @@ async function runSingle({ id, jobs, image }) {
 }
 
 /** @param {Run} run */
-async function perform({ id, job, sample, values }) {
+async function perform({ id, job, sample, values, only }) {
   await stages.set(job);
   /** @type {Float32Array[]} */
   let outputs = [];
@@ -121,6 +121,7 @@ async function perform({ id, job, sample, values }) {
     if (batch === sample - 1) {
       self.postMessage({ kind: "sample", id, outputs, values: found(values) });
       outputs = [];
+      if (only) return;
     }
     if (performance.now() - last > PATIENCE) {
       await arrivals();

@@ -25,13 +25,14 @@
 import affine from "./explorers/affine.js";
 import comparison from "./explorers/comparison.js";
 import granularity from "./explorers/granularity.js";
+import lab from "./explorers/lab.js";
 import post_training from "./explorers/post_training.js";
 import range from "./explorers/range.js";
 import rounding from "./explorers/rounding.js";
 import { start } from "./shell.js";
 
 /** @type {Record<string, import("./shell.js").Explorer<any, any, any>>} */
-const EXPLORERS = { affine, comparison, granularity, post_training, range, rounding };
+const EXPLORERS = { affine, comparison, granularity, lab, post_training, range, rounding };
 
 for (const figure of document.querySelectorAll("figure.explorer[data-live]")) {
   // Without it the figure goes on stepping through its pictures, and the console says why.

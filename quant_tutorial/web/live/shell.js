@@ -26,6 +26,9 @@ import { loader } from "./loading.js";
  * @property {(state: S) => string} describe The sentence, the same text as Python's.
  * @property {(changed: string, settings: Settings, prepared: P) => Record<string, Limits>} [limits]
  *   The limits that sliders get when the control `changed` has another value.
+ * @property {(settings: Settings) => string[]} [idle] The names of the controls without effect.
+ * @property {(running: Running, prepared: P, panel: HTMLElement) => void} [extend] Add to the page what
+ *   is no control: buttons, a canvas.
  * @property {(state: S) => ArrayLike<number>} [integers] All integers that it has computed, to be
  *   compared with Python's.
  */
@@ -35,6 +38,7 @@ import { loader } from "./loading.js";
  * @typedef {Object} Running
  * @property {() => Settings} settings
  * @property {(settings: Settings) => string} set Set some controls, show them and return the sentence.
+ * @property {() => void} move Show the present values, as after a move of a control.
  * @property {() => Promise<void>} load Load what the explorer computes with.
  * @property {() => Promise<string>} whole The sentence, once it is no estimate.
  * @property {() => ArrayLike<number>} integers
@@ -113,8 +117,13 @@ export async function start(figure, explorers) {
     if (!ready) failed.catch(complain);
     ready = true;
   };
+  const rest = () => {
+    const idle = explorer.idle?.(settings()) ?? [];
+    names.forEach((name, i) => parts[i].row.toggleAttribute("inert", idle.includes(name)));
+  };
   const update = () => {
     const now = ++turn;
+    rest();
     if (!ready) {
       loading().then(
         () => now === turn && update(),
@@ -156,6 +165,7 @@ export async function start(figure, explorers) {
   figure.live = {
     settings,
     times,
+    move: update,
     load: async () => {
       await loading();
       update();
@@ -174,6 +184,8 @@ export async function start(figure, explorers) {
       return caption.textContent ?? "";
     },
   };
+  explorer.extend?.(figure.live, prepared, panel);
+  rest();
   if (ready) update();
   let drawn = view.clientWidth;
   new ResizeObserver(() => {

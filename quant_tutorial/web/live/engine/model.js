@@ -65,12 +65,23 @@ async function load(onProgress) {
   const sources = [files[`${kind}.wasm`], files["images.bin"], files["baseline.json"]];
   const [wasm, pixels, text] = await download(sources, folder, onProgress);
   const module = WebAssembly.compile(/** @type {BufferSource} */ (wasm));
-  const model = new LiveModel(JSON.parse(new TextDecoder().decode(text)), pixels, SAMPLE);
+  const model = new LiveModel(parsed(text), pixels, SAMPLE);
   const [worker, script] = ["litert_worker.js", files[`${kind}.js`].file].map((file) =>
     new URL(file, folder)
   );
   await model.runner.start({ worker, script, module: await module }, model.shuffled());
+  model.fetchMore = (name) =>
+    download([files[name]], folder, () => {}).then(([content]) => content);
+  model.address = (name) => files[name] && new URL(files[name].file, folder).href;
   return model;
+}
+
+/**
+ * Return the JSON in a file.
+ * @param {Uint8Array} content
+ */
+export function parsed(content) {
+  return JSON.parse(new TextDecoder().decode(content));
 }
 
 async function relaxed() {
@@ -100,6 +111,10 @@ export class LiveModel {
     this.labels = decoded(data.labels, "uint8");
     this.job = jobs(this.nodes);
     this.runner = new Runner(this.network, sample);
+    /** Load another file of the engine's. @type {(name: string) => Promise<Uint8Array>} */
+    this.fetchMore = () => Promise.reject(new Error("There are no further files."));
+    /** Return the address of a file, if there is one. @type {(name: string) => string | undefined} */
+    this.address = () => undefined;
   }
 
   /**
@@ -126,15 +141,16 @@ export class LiveModel {
   /**
    * Measure a model on the sample, then on all images; an earlier measurement is abandoned.
    * @param {ModelParams} params
-   * @param {{ onSample?: (found: Measured) => void, onAll: (found: Measured) => void,
-   *   values?: number, weights?: Weights }} wanted
+   * @param {{ onSample?: (found: Measured) => void, onAll?: (found: Measured) => void,
+   *   values?: number, only?: boolean, weights?: Weights }} wanted See `Wanted` of the runner.
    */
-  run(params, { onSample, onAll, values, weights = this.baseline }) {
+  run(params, { onSample, onAll, values, only, weights = this.baseline }) {
     const job = this.job(weights.name, weights.layers, params);
     this.runner.run(job, {
       values,
+      only,
       onSample: onSample && ((results) => onSample(this.#measured(results))),
-      onAll: (results) => onAll(this.#measured(results)),
+      onAll: onAll && ((results) => onAll(this.#measured(results))),
     });
   }
 

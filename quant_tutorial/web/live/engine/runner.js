@@ -15,8 +15,9 @@
 /**
  * @typedef {Object} Wanted
  * @property {(results: Results) => void} [onSample] Called with the results of the sample.
- * @property {(results: Results) => void} onAll Called with those of all images.
+ * @property {(results: Results) => void} [onAll] Called with those of all images.
  * @property {number} [values] For how many images of the sample the nodes' values are wanted.
+ * @property {boolean} [only] Whether only the sample is computed; there is no `onAll` then.
  */
 /**
  * What the workers need, besides their images.
@@ -114,6 +115,7 @@ export class Runner {
         job,
         sample: this.#share(sample, place),
         values: this.#share(values, place),
+        only: Boolean(wanted.only),
       });
     }
   }
@@ -161,7 +163,7 @@ export class Runner {
       parts[place] = data;
       if (Object.keys(parts).length < this.workers.length) return;
       if (data.kind === "sample") this.#wanted.onSample?.(this.#joined(parts));
-      else this.#wanted.onAll(this.#joined(this.#whole()));
+      else this.#wanted.onAll?.(this.#joined(this.#whole()));
     }
   }
 
