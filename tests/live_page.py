@@ -128,15 +128,6 @@ def without_pictures(explorer: Explorer) -> None:
     explorer.plot = MagicMock()
 
 
-@contextlib.contextmanager
-def unchanged(explorer: Explorer) -> Iterator[None]:
-    """Give an explorer's controls back the values that they have now."""
-    before = {each["name"]: each["value"] for each in exported_controls(explorer)}
-    yield
-    for name in sorted(before, key=lambda name: not isinstance(before[name], str)):  # menus first
-        getattr(explorer, name).value = before[name]
-
-
 def random_setting(explorer: Explorer, draw: random.Random) -> dict[str, Any]:
     """Set an explorer's controls as a reader might, and return their values by name.
 

@@ -1,0 +1,47 @@
+"""Explorers with data of their own, which need no model, for tests of their live twins."""
+
+from quant_tutorial.calibration import Statistics
+from quant_tutorial.explorers.affine import AffineExplorer
+from quant_tutorial.explorers.calibration import RangeExplorer
+from quant_tutorial.explorers.granularity import GranularityExplorer
+
+import numpy as np
+
+
+def affine() -> AffineExplorer:
+    """The explorer of lesson 02."""
+    return AffineExplorer()
+
+
+def ranges() -> RangeExplorer:
+    """That of lesson 03, for what comes out of a ReLU, for logits, and for data below 0 only."""
+    draw = np.random.default_rng(0)
+    batches = {
+        "relu": np.maximum(draw.normal(-0.5, 1.5, size=(2, 20_000)), 0).astype(np.float32),
+        "logits": draw.standard_t(4, size=(2, 5000)).astype(np.float32) * 5,
+        "negative": -draw.gamma(2, 0.01, size=(2, 5000)),
+    }
+    seen = {name: Statistics() for name in batches}
+    for name, each in batches.items():
+        for batch in each:
+            seen[name].observe(batch)
+    return RangeExplorer(seen, "relu", bits=4)
+
+
+def granularity() -> GranularityExplorer:
+    """That of lesson 04, for layers as large as the baseline's; a channel of one is 0."""
+    draw = np.random.default_rng(0)
+    weights = {}
+    for name, shape in (
+        ("conv1", (3, 3, 1, 8)),
+        ("conv3", (3, 3, 16, 32)),
+        ("logits", (800, 10)),
+    ):
+        spread = draw.lognormal(sigma=0.5, size=shape[-1])
+        weights[name] = (draw.normal(size=shape) * 0.1 * spread).astype(np.float32)
+    weights["conv1"][..., 3] = 0
+    accuracy = {(4, "channel-wise"): 0.9919, (8, "tensor-wise"): 0.99255}
+    return GranularityExplorer(weights, accuracy)
+
+
+MAKERS = {"affine": affine, "range": ranges, "granularity": granularity}
