@@ -1,4 +1,4 @@
-"""A reader's move to the changed picture, for the live explorers that need no model, in Chromium."""
+"""A reader's move to the changed picture in Chromium, for live explorers that need no model."""
 
 import statistics
 from pathlib import Path
@@ -12,8 +12,8 @@ from measuring import Report
 from playwright.sync_api import Browser
 
 PROMISED = 30  # milliseconds
-# Moves the first slider over all its stops, once for each value of a menu, and returns for each move
-# the milliseconds of computing and drawing, and those until the browser has painted it.
+# Moves the first slider over all its stops, once for each value of a menu, and returns for each
+# move the milliseconds of computing and drawing, and those until the browser has painted it.
 MOVE = """async () => {
   const figure = document.querySelector("figure.explorer");
   const [slider] = figure.querySelectorAll("input[type=range]");
