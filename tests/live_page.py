@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -147,16 +148,6 @@ def without_pictures(explorer: Explorer) -> None:
     explorer.plot = MagicMock()
 
 
-@contextlib.contextmanager
-def unchanged(explorer: Explorer) -> Iterator[None]:
-    """Give an explorer's controls back the values that they have now."""
-    before = {each["name"]: each["value"] for each in exported_controls(explorer)}
-    holders = named_widgets(explorer)
-    yield
-    for name in sorted(before, key=lambda name: not isinstance(before[name], str)):  # menus first
-        holders[name].value = before[name]
-
-
 def random_setting(explorer: Explorer, draw: random.Random) -> dict[str, Any]:
     """Set an explorer's controls as a reader might, and return their values by name.
 
@@ -173,6 +164,17 @@ def random_setting(explorer: Explorer, draw: random.Random) -> dict[str, Any]:
                 found[name] = _random_value(each, draw)
                 holders[name].value = found[name]
     return found
+
+
+def states(explorer: Explorer) -> float:
+    """Return how many settings an explorer has, as far as they can be counted."""
+    sizes = [
+        {"choice": len(c.get("options", ())), "check": 2}.get(
+            c["kind"], c["high"] - c["low"] + 1 if c["kind"] == "integer" else math.inf
+        )
+        for c in exported_controls(explorer)
+    ]
+    return math.prod(sizes)
 
 
 def _random_value(control: dict[str, Any], draw: random.Random) -> Any:

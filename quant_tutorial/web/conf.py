@@ -16,9 +16,6 @@ html_theme_options = {
     "footer_content_items": [],
     "use_download_button": False,  # a notebook needs the rest of the project
 }
-html_favicon = str(HERE / "static" / "icon.svg")
-# What the theme would ask for itself, with an error in the browser's console.
-html_context = {"default_mode": "auto"}
 html_static_path = [str(HERE / "static")]
 html_css_files = ["site.css", "live.css"]
 html_js_files = [("stepper.js", {"defer": "defer"})]
