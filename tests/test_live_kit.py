@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import explorers
+from quant_tutorial import explorers, mnist
 from quant_tutorial.affine import (
     dequantize,
     params_from_range,
@@ -23,6 +23,7 @@ from quant_tutorial.affine import (
     round_half_away,
     split_error,
 )
+from quant_tutorial.drawing import draw_strokes, to_mnist
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.affine import AffineExplorer
 from quant_tutorial.explorers.calibration import RangeExplorer, slider_limits
@@ -254,3 +255,19 @@ def test_every_kind_has_a_module() -> None:
         kinds |= {each.live for each in vars(module).values() if hasattr(each, "page_data")}
     modules = {path.stem for path in (bundling.SCRIPTS / "explorers").glob("*.js")}
     assert kinds - {""} == modules != set()
+
+
+def test_a_drawing_becomes_the_same_image() -> None:
+    draw = np.random.default_rng(10)
+    strokes = [draw.uniform(10, 100, (points, 2)) for points in (2, 3, 5)]
+    drawings = [draw_strokes([stroke]) for stroke in strokes]
+    drawings += [np.zeros((112, 112), np.uint8), np.eye(112, dtype=np.uint8) * 255]
+    drawings.append(mnist.load().x_test[0].repeat(4, axis=0).repeat(4, axis=1))
+    given = [drawing.ravel().tolist() for drawing in drawings]
+    found = javascript(
+        "drawing.js",
+        "given.map((each) => [...module.toMnist(Uint8Array.from(each))])",
+        given,
+    )
+    for image, drawing in zip(found, drawings, strict=True):
+        np.testing.assert_allclose(image, to_mnist(drawing).ravel(), atol=1e-6)

@@ -7,14 +7,14 @@ import { decoded } from "../arrays.js";
 import { loaded, parsed, supported } from "../engine/model.js";
 import { layers, mapped } from "../engine/network.js";
 import { activationParams, integers, weightParams } from "../engine/params.js";
-import { extend } from "./lab_page.js";
-import { draw } from "./lab_picture.js";
-import { modelParams, scheme, setting } from "./lab_setting.js";
-import { describe } from "./lab_words.js";
+import { extend } from "../lab/page.js";
+import { draw } from "../lab/picture.js";
+import { modelParams, scheme, setting } from "../lab/setting.js";
+import { describe } from "../lab/words.js";
 
 /** @typedef {import("../engine/model.js").LiveModel} LiveModel */
 /** @typedef {import("../engine/params.js").ModelParams} ModelParams */
-/** @typedef {import("./lab_setting.js").Setting} Setting */
+/** @typedef {import("../lab/setting.js").Setting} Setting */
 /**
  * What Python writes: see `page_data` in explorers/lab.py.
  * @typedef {Object} Written

@@ -134,7 +134,8 @@ function draw(state, width) {
     return {
       height: below + 3 * 262,
       body: matrix(state, width, top) + places(state, { ...panel, top: below }) +
-        noise(state, { ...panel, top: below + 262 }) + wrong(state, { ...panel, top: below + 524 }),
+        noise(state, { ...panel, top: below + 262 }) +
+        wrong(state, { ...panel, left: 122, width: width - 142, top: below + 524 }),
     };
   }
   const third = width / 3;
@@ -181,7 +182,7 @@ function matrix({ moves, channels }, width, top) {
   const share = (/** @type {number} */ count) => format(count / moves.steps.length, ".0%");
   /** @type {[string, string][]} */
   const words = [
-    ["fill-grey", `${share(counts.stays)} at the nearest level`],
+    ["frame", `${share(counts.stays)} at the nearest level`],
     ["fill-blue", `${share(counts.up)} went up`],
     ["fill-orange", `${share(counts.down)} went down`],
   ];

@@ -4,7 +4,7 @@
 import canvas from "../../../explorers/canvas.js";
 import { toMnist } from "../drawing.js";
 
-/** @typedef {import("./lab.js").Prepared} Prepared */
+/** @typedef {import("../explorers/lab.js").Prepared} Prepared */
 /** @typedef {import("../shell.js").Running} Running */
 
 const [SIDE, PEN] = [112, 8]; // as in quant_tutorial/drawing.py

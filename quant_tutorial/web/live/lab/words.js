@@ -4,9 +4,9 @@
 import { describePoints } from "../answers.js";
 import { format } from "../format.js";
 import { accuracyInterval } from "../metrics.js";
-import { unchanged } from "./lab_setting.js";
+import { unchanged } from "./setting.js";
 
-/** @typedef {import("./lab.js").State} State */
+/** @typedef {import("../explorers/lab.js").State} State */
 
 /**
  * Return where the weights come from, and whether they are rounded, as a heading.

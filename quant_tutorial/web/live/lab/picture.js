@@ -8,9 +8,9 @@ import { image } from "../digits.js";
 import { describeNumber, format } from "../format.js";
 import { accuracyInterval } from "../metrics.js";
 import { box, segments, tag, text } from "../svg.js";
-import { describeBits, describeDb, origin, ties } from "./lab_words.js";
+import { describeBits, describeDb, origin, ties } from "./words.js";
 
-/** @typedef {import("./lab.js").State} State */
+/** @typedef {import("../explorers/lab.js").State} State */
 /** @typedef {{ left: number, top: number, width: number }} Place */
 
 const LEAST = 0.1; // % of wrong images at which the bar of the errors begins
