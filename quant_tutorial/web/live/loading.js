@@ -6,6 +6,21 @@
  * @typedef {(share: number, bytes: number) => void} OnProgress
  */
 
+/** Return a note on what computes, with its licence. */
+export function credit() {
+  const note = document.createElement("p");
+  note.className = "explorer-credit";
+  const link = document.createElement("a");
+  link.href = new URL("licences.txt", import.meta.url).href;
+  link.textContent = "LiteRT.js";
+  note.append(
+    "This page computes with ",
+    link,
+    ". The first move of a control loads it, with the model and the test images.",
+  );
+  return note;
+}
+
 /**
  * Return a function that loads once, and shows a progress bar meanwhile. After an error the next call
  * tries again.

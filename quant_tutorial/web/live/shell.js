@@ -2,7 +2,7 @@
 // Puts a live explorer into a page, in the place of the pictures that step.
 
 import { control } from "./controls.js";
-import { loader } from "./loading.js";
+import { credit, loader } from "./loading.js";
 
 /** @typedef {Record<string, any>} Settings The controls' values by name. */
 /** @typedef {import("./svg.js").Picture} Picture */
@@ -162,6 +162,7 @@ export async function start(figure, explorers) {
   panel.append(...parts.map((/** @type {any} */ part) => part.row));
   if (ready) replace(figure, panel, view, caption);
   else replaceControls(figure, panel);
+  if (load) figure.append(credit());
   figure.live = {
     settings,
     times,
