@@ -135,7 +135,7 @@ def test_it_says_and_computes_what_python_does(
             expected.append((explorer.text, live_page.checksum(integers(explorer))))
         found = live.set_all(settings)
         # Float sums depend on the processor in their last digits, and so may a prediction.
-        different = [one for one, other in zip(expected, found, strict=True) if one != other]
+        different = [pair for pair in zip(expected, found, strict=True) if len({*pair}) > 1]
         assert len(different) <= count // 50, different
         for setting, (_, one), (_, other) in zip(settings, expected, found, strict=True):
             assert one == other, setting  # every integer weight

@@ -16,7 +16,13 @@ const [SIDE, PEN] = [112, 8]; // as in quant_tutorial/drawing.py
  */
 export function extend(running, prepared, panel) {
   panel.classList.add("explorer-lab");
-  panel.prepend(presets(running, prepared));
+  const rows = document.createElement("div");
+  rows.className = "explorer-rows";
+  rows.append(...panel.children);
+  for (const input of rows.querySelectorAll("input[type=checkbox][id*='float_']")) {
+    const label = input.parentElement?.querySelector("label"); // JupyterLab has a heading for them
+    if (label) label.textContent += " in float";
+  }
   const side = document.createElement("div");
   side.className = "explorer-side";
   const board = drawingBoard((raster) => {
@@ -33,7 +39,7 @@ export function extend(running, prepared, panel) {
     board.show(model.image(index));
   });
   side.append(heading("Draw a digit"), board.element, flipped, files(prepared));
-  panel.append(side);
+  panel.append(presets(running, prepared), rows, side);
 }
 
 /**

@@ -54,9 +54,9 @@ function errors(state, { left, top, width }) {
   const { accuracy, bytes } = prepared.written;
   const log = Math.log10;
   const share = axes({
-    left,
+    left: left + 10,
     top: top + 72,
-    width,
+    width: width - 20,
     height: 28,
     xlim: [log(LEAST), log(115)],
     ylim: [-0.5, 0.5],
