@@ -68,9 +68,8 @@ class WithDrawing(QuantizationLab):
 
 
 def lab(request: pytest.FixtureRequest) -> QuantizationLab:
-    names = ("baseline", "calibration", "x_test", "data")
-    model, calibration, images, data = map(request.getfixturevalue, names)
-    explorer = WithDrawing(Lab(model, calibration, images, data.y_test))
+    model, images, data = map(request.getfixturevalue, ("baseline", "x_test", "data"))
+    explorer = WithDrawing(Lab(model, model_assets.calibration(), images, data.y_test))
     # Every other source takes seconds to load: a few stand for all of them.
     explorer.source.options = [text for text, name in _SOURCES.items() if name in (PTQ, *SOURCES)]
     return explorer

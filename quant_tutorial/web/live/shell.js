@@ -41,6 +41,7 @@ import { credit, loader } from "./loading.js";
  * @property {() => void} move Show the present values, as after a move of a control.
  * @property {() => Promise<void>} load Load what the explorer computes with.
  * @property {() => Promise<string>} whole The sentence, once it is no estimate.
+ * @property {() => any} state What is shown.
  * @property {() => ArrayLike<number>} integers
  * @property {number[]} times Milliseconds that the pictures took, from settings to page.
  */
@@ -172,6 +173,7 @@ export async function start(figure, explorers) {
       update();
     },
     whole: () => new Promise((resolve) => whole.push(resolve)),
+    state: () => state,
     integers: () => explorer.integers?.(state) ?? [],
     set: (wanted) => {
       for (const [i, name] of names.entries()) {
