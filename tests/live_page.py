@@ -166,6 +166,13 @@ def random_setting(explorer: Explorer, draw: random.Random) -> dict[str, Any]:
     return found
 
 
+def show(explorer: Explorer, setting: dict[str, Any]) -> None:
+    """Set an explorer's controls to the values of `random_setting`."""
+    holders = named_widgets(explorer)
+    for name, value in setting.items():
+        holders[name].value = value
+
+
 def states(explorer: Explorer) -> float:
     """Return how many settings an explorer has, as far as they can be counted."""
     sizes = [
