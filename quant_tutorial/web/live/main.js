@@ -16,10 +16,13 @@
  *    that tests run them without a page. `integers(state)` returns the integers for the tests.
  *    A slow `compute` returns an estimate and hands over the full state later.
  * 3. It is entered below, by its kind.
- * 4. tests/browser/test_live.py gets a row: hundreds of random settings, compared with Python.
+ * 4. tests/browser/test_live.py gets a row, or test_live_model.py if it runs the model: random
+ *    settings, compared with Python.
  *
- * What is heavy (a runtime) is loaded with `import()` in `prepare` or at the first `compute`; a file
- * named `*_worker.js` beside this one becomes a classic worker script of that name, see bundle.py.
+ * What is heavy is loaded by `load`, when the reader first moves a control. The explorers that run
+ * the model load it with `loaded` of engine/model.js: `run` measures on a sample and then on all
+ * images, of which `compute` hands over each to `later`. A file named `*_worker.js` beside this one
+ * becomes a classic worker script of that name; see bundling.py.
  */
 
 import affine from "./explorers/affine.js";
