@@ -34,6 +34,8 @@ class AffineExplorer(Explorer):
         x: The initial number, within −10 to 10.
     """
 
+    live = "affine"
+
     def __init__(
         self, bits: int = 4, value_range: tuple[float, float] = (0.0, 10.0), x: float = 7.8
     ) -> None:
@@ -51,6 +53,10 @@ class AffineExplorer(Explorer):
             [bits_control, range_control, x_control],
             [self.symmetric, self.narrow_range, self.unsigned],
         )
+
+    def page_data(self) -> dict[str, float]:
+        """Return the ends of the axis of real numbers."""
+        return {"low": LOW, "high": HIGH}
 
     def draw(self) -> str:
         """Show how the parameters quantize the number, and describe it."""

@@ -51,6 +51,7 @@ class Explorer(widgets.VBox):
 
     plot: Plot | None = None  # None again once the explorer is closed
     text = ""  # the sentence
+    live = ""  # the kind of explorer in web/live that does the same in a page without a kernel
     # For each cell the message that ran it last, and the explorers that it showed.
     _shown: ClassVar[dict[str, tuple[str, list[Explorer]]]] = {}
 
@@ -82,6 +83,10 @@ class Explorer(widgets.VBox):
 
     def estimate(self) -> str | None:
         """Show a quick first result and return its sentence; None where `draw` itself is quick."""
+        return None
+
+    def page_data(self) -> Any:
+        """Return what the page without a kernel needs beside the controls (see `exported`)."""
         return None
 
     def arrange(self) -> list[widgets.Widget]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from quant_tutorial.affine import MAX_BITS, MIN_BITS, params_from_range
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.calibration import Statistics
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.exported import encoded
 from quant_tutorial.histogram import Distribution, Range
 from quant_tutorial.plotting.labels import Labels
 from quant_tutorial.plotting.style import BLUE, CALIBRATOR_MARKS, GREY, VERMILION, mark_range
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 _STOPS = 200  # the most stops that a slider's handle has
 _POINTS = 80  # of a curve
+_BARS = 600  # of the histogram
 
 
 class RangeExplorer(Explorer):
@@ -35,6 +38,8 @@ class RangeExplorer(Explorer):
     Raises:
         ValueError: when there are no statistics for that layer.
     """
+
+    live = "range"
 
     def __init__(self, statistics: Mapping[str, Statistics], layer: str, bits: int = 4) -> None:
         checked_choice("layer", layer, statistics)
@@ -59,9 +64,36 @@ class RangeExplorer(Explorer):
         self.plot.update(distribution, self.range.value, bits, chosen)
         return describe_ranges(name, distribution, self.range.value, bits, chosen)
 
+    def page_data(self) -> dict[str, Any]:
+        """Return each layer's values, and what each calibrator chooses at each bit width."""
+        return {name: _layer_data(found) for name, found in self._statistics.items()}
+
     def _fit_range(self, change: dict) -> None:
         statistics = self._statistics[change["new"]]
         self._range_control.limit(*slider_limits(*statistics.range("min_max", self.bits.value)))
+
+
+def _layer_data(statistics: Statistics) -> dict[str, Any]:
+    distribution = statistics.distribution
+    low, high, step = slider_limits(*statistics.range("min_max", MIN_BITS))
+    counts, edges = counted(distribution)
+    return {
+        "values": encoded(distribution.values),
+        "counts": encoded(np.diff(distribution.sums[0]).astype(np.uint32)),
+        "width": distribution.width,
+        "limits": {"low": low, "high": high, "step": step, "value": (low, high)},
+        "ranges": {bits: statistics.ranges(bits) for bits in range(MIN_BITS, MAX_BITS + 1)},
+        "bars": {"edges": (edges[0], edges[-1]), "counts": counts.tolist()},
+    }
+
+
+def counted(distribution: Distribution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the counts in the bars that the explorer draws, and the bars' edges."""
+    low, high = distribution.values[[0, -1]]
+    span = (high - low) or 1.0  # all values may be equal
+    return np.histogram(
+        distribution.values, _BARS, (low, low + span), weights=np.diff(distribution.sums[0])
+    )
 
 
 def slider_limits(low: float, high: float) -> tuple[float, float, float]:
@@ -181,12 +213,9 @@ class RangeFigure:
 
     def show_values(self, distribution: Distribution) -> None:
         """Show the values of another layer; this changes the static part of the picture."""
-        low, high = distribution.values[[0, -1]]
-        span = (high - low) or 1.0  # all values may be equal
-        counts, edges = np.histogram(
-            distribution.values, 600, (low, low + span), weights=np.diff(distribution.sums[0])
-        )
-        margin = 0.03 * span
+        counts, edges = counted(distribution)
+        low, high = edges[[0, -1]]
+        margin = 0.03 * (high - low)
         self._values.set(xlim=(low - margin, high + margin), ylim=(0.5, 2 * counts.max()))
         bars = zip((edges[:-1] + edges[1:]) / 2, counts, strict=True)
         self._bars.set_segments([[(x, 0.5), (x, count)] for x, count in bars if count])

@@ -11,6 +11,11 @@ from quant_tutorial import models, qat
 from quant_tutorial.affine import quantize
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.exported_model import (
+    activations_as_data,
+    integer_layers,
+    tables,
+)
 from quant_tutorial.plotting import describe_flips
 from quant_tutorial.plotting.digits import SHOWN, DigitRow
 from quant_tutorial.plotting.style import BLUE, ORANGE
@@ -39,6 +44,8 @@ class ComparisonExplorer(Explorer):
         bits: The initial bit width.
     """
 
+    live = "comparison"
+
     def __init__(
         self,
         simulator: Simulator,
@@ -55,8 +62,26 @@ class ComparisonExplorer(Explorer):
         self.bits = row.slider
         self.output = controls.checkbox("PTQ: output at 8 bits")
         self.layer = controls.choice("Weights of", list(self._simulator.weights), "conv2")
-        figure = ComparisonFigure(int(np.sum(found != self._labels)), len(images))
+        self._reference = int(np.sum(found != self._labels))
+        figure = ComparisonFigure(self._reference, len(images))
         super().__init__(figure, [row], [self.output, self.layer])
+
+    def page_data(self) -> dict[str, Any]:
+        """Return the parameters for rounding, and the trained models, by bit width."""
+        trained = {}
+        for bits in range(self.bits.min, self.bits.max + 1):
+            model = qat.load_trained(f"W{bits}A{bits}")
+            params = qat.trained_params(model)
+            trained[bits] = {
+                "layers": integer_layers(qat.float_model(model), params.weights),
+                "activations": activations_as_data(params.activations),
+            }
+        return {
+            "tables": tables(self._simulator),
+            "layers": list(self._simulator.layers),
+            "reference": self._reference,
+            "trained": trained,
+        }
 
     def estimate(self) -> str:
         """Show the weights at once, and the results if they are known; return the sentence."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from quant_tutorial.affine import MAX_BITS, MIN_BITS, QuantParams, fake_quantize
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.calibration import weight_params
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.exported import encoded
 from quant_tutorial.metrics import channel_sqnr_db
 from quant_tutorial.plotting.quantities import describe_number
 from quant_tutorial.plotting.style import GRANULARITY_MARKS, GREY
@@ -35,6 +37,8 @@ class GranularityExplorer(Explorer):
         ValueError: when there is no such layer or granularity.
     """
 
+    live = "granularity"
+
     def __init__(
         self,
         weights: Mapping[str, NDArray[np.floating]],
@@ -54,6 +58,14 @@ class GranularityExplorer(Explorer):
         self.symmetric = controls.checkbox("symmetric", True)
         options = [self.layer, self.granularity, self.symmetric]
         super().__init__(GranularityFigure(), [bits_control], options)
+
+    def page_data(self) -> dict[str, Any]:
+        """Return the weights, the names of the granularities, and the accuracies."""
+        return {
+            "weights": {name: encoded(kernel) for name, kernel in self._weights.items()},
+            "names": GRANULARITY_NAMES,
+            "accuracy": [[*key, float(share)] for key, share in self._accuracy.items()],
+        }
 
     def draw(self) -> str:
         """Show the ranges of the channels and their SQNR at each granularity, and describe it."""

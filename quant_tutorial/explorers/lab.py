@@ -14,6 +14,8 @@ from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import REST, Explorer, error_block, running_loop
 from quant_tutorial.explorers.canvas import DigitCanvas
 from quant_tutorial.explorers.controls import Control
+from quant_tutorial.explorers.exported import encoded
+from quant_tutorial.explorers.exported_model import tables
 from quant_tutorial.explorers.lab_figure import (
     LabFigure,
     describe_drawing,
@@ -41,9 +43,11 @@ from quant_tutorial.plotting import (
     describe_percent,
     describe_points,
 )
+from quant_tutorial.plotting.quantities import EXACT
 from quant_tutorial.scheme import CALIBRATORS, GRANULARITIES
 
 import ipywidgets as widgets
+import numpy as np
 
 _STEP = 5  # percent
 _METHODS = {"gptq": "GPTQ", "adaround": "AdaRound", "best": "the best combination"}
@@ -73,6 +77,8 @@ class QuantizationLab(Explorer):
     Raises:
         ValueError: for an unknown preset, or a setting beyond the limits of the sliders.
     """
+
+    live = "lab"
 
     def __init__(
         self, lab: Lab, preset: str | Setting = "8-bit deploy", folder: str | Path = "saved"
@@ -126,6 +132,25 @@ class QuantizationLab(Explorer):
             button.on_click(lambda _, name=name: self.show(PRESETS[name], at_once=False))
         self.flipped.on_click(lambda _: self._show_flip())
         self.export.on_click(lambda _: self._export())
+
+    def page_data(self) -> dict[str, Any]:
+        """Return the parameters of the baseline, and what is known of the float model.
+
+        What the other weights need is in files of their own; see `web.model_assets`.
+        """
+        lab = self._lab
+        return {
+            "tables": tables(lab.simulator),
+            "layers": LAYERS,
+            "sources": _SOURCES,
+            "ptq": PTQ,
+            "trained": TRAINED,
+            "presets": {name: _control_values(setting) for name, setting in PRESETS.items()},
+            "accuracy": lab.float_accuracy,
+            "answers": encoded(lab.float_answers.astype(np.uint8)),
+            "bytes": lab.float_bytes,
+            "exact": EXACT,
+        }
 
     @property
     def setting(self) -> Setting:
@@ -387,6 +412,21 @@ class QuantizationLab(Explorer):
 
     def _say(self, text: str) -> None:
         self._result.value = _paragraph(text)
+
+
+def _control_values(setting: Setting) -> dict[str, Any]:
+    """Return the values to which the controls are set for a setting, by name; see `exported`."""
+    activations = {"image": setting.image, **setting.activations}
+    found = {f"ranges.{name}": percent for name, percent in setting.ranges.items()}
+    for kind, widths in (("weights", setting.weights), ("activations", activations)):
+        found |= {f"float_{kind}.{name}": bits is None for name, bits in widths.items()}
+        found |= {f"{kind}.{name}": bits for name, bits in widths.items() if bits is not None}
+    names = ("granularity", "weight_calibrator", "calibrator", "own_ranges")
+    return {
+        **found,
+        "source": _label(setting.source),
+        **{name: getattr(setting, name) for name in names},
+    }
 
 
 def _label(source: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from quant_tutorial.affine import MAX_BITS, MIN_BITS
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.exported import encoded
+from quant_tutorial.explorers.exported_model import tables
 from quant_tutorial.metrics import accuracy, accuracy_interval
 from quant_tutorial.plotting import describe_flips, describe_points
 from quant_tutorial.plotting.answers import AnswerChanges
@@ -44,6 +47,8 @@ class PostTrainingExplorer(Explorer):
         bits: The initial bit width of weights and activations.
     """
 
+    live = "post_training"
+
     def __init__(self, run: StagedRun, labels: NDArray[np.integer], bits: int = 4) -> None:
         self._run, self._simulator = run, run.simulator
         self._labels = np.asarray(labels)
@@ -69,6 +74,19 @@ class PostTrainingExplorer(Explorer):
         plot = PostTrainingFigure(self._accuracy, size, columns)
         menus = [self.granularity, self.weight_calibrator, self.calibrator]
         super().__init__(plot, rows, [*menus, *self.layers.values(), self.wide])
+
+    def page_data(self) -> dict[str, Any]:
+        """Return the parameters for all schemes, and what is known of the float model."""
+        return {
+            "tables": tables(self._simulator),
+            "names": GRANULARITY_NAMES,
+            "layers": list(self._simulator.layers),
+            "last": self._last,
+            "wide": _LOGITS,
+            "accuracy": self._accuracy,
+            "answers": encoded(self._answers.astype(np.uint8)),
+            "bytes": self._simulator.weight_bytes(self._simulator.params(IN_FLOAT)),
+        }
 
     @property
     def scheme(self) -> QuantScheme:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quant_tutorial.affine import QuantParams, quantize
 from quant_tutorial.arguments import checked_choice
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.exported import encoded
 from quant_tutorial.plotting.choices import METHOD_MARKS
 from quant_tutorial.plotting.style import BLUE, GREY, ORANGE, SKY
 from quant_tutorial.rounding import Rounded
@@ -49,6 +50,8 @@ class RoundingExplorer(Explorer):
         ValueError: when there is no such layer or method, or when a method lacks a bit width.
     """
 
+    live = "rounding"
+
     def __init__(
         self,
         weights: Mapping[str, NDArray[np.floating]],
@@ -70,6 +73,7 @@ class RoundingExplorer(Explorer):
         method = checked_choice("method", method or methods[0], methods)
         self._weights, self._rounded = weights, rounded
         self._sqnr, self._accuracy = sqnr, accuracy
+        self._methods, self._reference = methods, reference
         self._shown: str | None = None
         row = controls.integer("Bit width", bits or widths[0], widths[0], widths[-1])
         self.bits = row.slider
@@ -77,6 +81,31 @@ class RoundingExplorer(Explorer):
         self.method = controls.choice("Method", methods, method)
         figure = RoundingFigure(list(weights), methods, reference)
         super().__init__(figure, [row], [self.layer, self.method])
+
+    def page_data(self) -> dict[str, Any]:
+        """Return all that the explorer was given; under "GPTQ 4" what GPTQ chose at 4 bits."""
+        return {
+            "weights": {name: encoded(np.float32(w)) for name, w in self._weights.items()},
+            "rounded": {
+                f"{method} {bits}": {
+                    name: {
+                        "integers": encoded(integers.astype(np.int8)),
+                        "scale": np.asarray(rounded.params.weights[name].scale).tolist(),
+                    }
+                    for name, integers in rounded.integers.items()
+                }
+                for (method, bits), rounded in self._rounded.items()
+            },
+            "sqnr": {
+                f"{method} {bits}": {name: float(value) for name, value in found.items()}
+                for (method, bits), found in self._sqnr.items()
+            },
+            "accuracy": {
+                f"{method} {bits}": float(share) for (method, bits), share in self._accuracy.items()
+            },
+            "methods": self._methods,
+            "reference": self._reference,
+        }
 
     def draw(self) -> str:
         """Show where the weights went and what became of the outputs, and describe it."""

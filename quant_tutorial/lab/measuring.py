@@ -76,6 +76,11 @@ class Lab:
         self.float_accuracy = metrics.accuracy(outputs, self.labels)
         self.float_bytes = self._baseline.simulator.weight_bytes(self._in_float)
 
+    @property
+    def simulator(self) -> Simulator:
+        """The float baseline, calibrated."""
+        return self._baseline.simulator
+
     def is_ready(self, source: str) -> bool:
         """Return whether the weights are loaded; if not, the next use takes a few seconds."""
         return source == PTQ or (self._other is not None and self._other[0] == source)

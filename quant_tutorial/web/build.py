@@ -1,7 +1,8 @@
 """Build the web edition: static pages of all notebooks, with stepped explorers (`make site`).
 
-The build makes the frames of the explorers, prepares the sources, runs Sphinx and checks the links.
-Only if all of this succeeds, it replaces the output folder, as a whole. Frames are kept beside the
+The build makes the frames of the explorers, prepares the sources, runs Sphinx, bundles the scripts
+of the live explorers and checks the links. Only if all of this succeeds, it replaces the output
+folder, as a whole. Frames are kept beside the
 output and made again when the notebook, the package, `frames.py` or requirements.lock has changed.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from quant_tutorial.saving import replace_folder
-from quant_tutorial.web import frames, links, sources
+from quant_tutorial.web import bundling, frames, links, sources
 from quant_tutorial.web.sources import ROOT
 
 HERE = Path(__file__).resolve().parent
@@ -90,12 +91,41 @@ def _fingerprint(notebook: dict[str, Any], last: dict[str, Any], count: int) -> 
     for cell in notebook["cells"][: notebook["cells"].index(last) + 1]:
         if cell["cell_type"] == "code":
             digest.update(json.dumps(cell, sort_keys=True).encode())
+    _update(digest, HERE / "frames.py")
+    return digest.hexdigest()[:16]
+
+
+def _update(digest: Any, *more: Path) -> None:
+    """Let a digest depend on the package without `web`, on what is installed, and on more files."""
     package = sorted(p for p in HERE.parent.rglob("*") if p.suffix != ".pyc")
     used = [path for path in package if HERE not in path.parents]
-    for path in [*used, HERE / "frames.py", ROOT / "requirements.lock"]:
+    for path in [*used, *more, ROOT / "requirements.lock"]:
         if path.is_file():
             digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+
+
+def make_assets(kept: Path) -> Path:
+    """Write what pages need to run the model themselves, unless it is kept, and return its folder.
+
+    Raises:
+        RuntimeError: when it cannot be written.
+    """
+    digest = hashlib.sha256(sys.version.encode())
+    _update(digest, HERE / "model_assets.py", HERE / "bundling.py", bundling.LOCK)
+    folder = kept / f"model-{digest.hexdigest()[:16]}"
+    if not folder.exists():
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept) as scratch:
+            part = Path(scratch) / "model"
+            # In a process of its own, as TensorFlow takes time to start and memory to keep.
+            command = [sys.executable, "-m", "quant_tutorial.web.model_assets", part]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode:
+                raise RuntimeError(f"The model cannot be written for the pages:\n{run.stderr}")
+            for old in kept.glob("model-*"):
+                shutil.rmtree(old)
+            part.rename(folder)
+    return folder
 
 
 def build(output: Path, count: int = FRAMES) -> None:
@@ -119,6 +149,7 @@ def build(output: Path, count: int = FRAMES) -> None:
     paths = sources.notebooks()
     # Two notebooks at a time: TensorFlow uses both cores, but loading and drawing only one.
     with ThreadPoolExecutor(2) as pool:
+        assets = pool.submit(make_assets, kept)
         made = list(pool.map(lambda path: make_frames(path, kept, count), paths))
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         texts, extra, site = (Path(folder) / name for name in ("texts", "extra", "site"))
@@ -133,6 +164,9 @@ def build(output: Path, count: int = FRAMES) -> None:
         run = subprocess.run([*command, texts, site], capture_output=True, text=True)
         if run.returncode:
             raise RuntimeError(f"Sphinx:\n{run.stderr.replace(str(texts) + os.sep, '')}")
+        scripts = site / "_static" / bundling.FOLDER
+        bundling.bundle(scripts)
+        shutil.copytree(assets.result(), scripts, dirs_exist_ok=True)
         wrong = links.problems(site)
         if wrong:
             raise RuntimeError("\n".join(["Links:", *wrong]))

@@ -516,8 +516,24 @@ def _write(png: bytes, folder: Path) -> tuple[str, tuple[int, int]]:
     return name, picture.size
 
 
+def _write_live(explorer: Any, folder: Path) -> str | None:
+    """Write the data of a live explorer; return the file's name, or None if it cannot live."""
+    from quant_tutorial.explorers.exported import exported
+
+    data = exported(explorer)
+    if data is None:
+        return None
+    # Strict: Infinity and NaN are no JSON, and a page could not read them.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    name = f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+    (folder / name).write_text(text, encoding="utf-8")
+    return name
+
+
 def write(path: Path, folder: Path, frames: int, namespace: dict[str, Any] | None = None) -> None:
     """Write the pictures of a notebook's explorers, and frames.json: a `Stepped` by cell id.
+
+    An explorer that can live in a page also has a file of data there, whose name is "live".
 
     Args:
         path: The notebook.
@@ -533,9 +549,10 @@ def write(path: Path, folder: Path, frames: int, namespace: dict[str, Any] | Non
     made = {}
     for cell in explorer_cells(notebook):
         if not stands_still(cell):
-            stepped = step(build(notebook, cell, namespace), folder, frames)
+            explorer = build(notebook, cell, namespace)
+            stepped = step(explorer, folder, frames)
             if stepped:
-                made[cell["id"]] = asdict(stepped)
+                made[cell["id"]] = {**asdict(stepped), "live": _write_live(explorer, folder)}
     # A menu's values may be of any type; a page needs only their texts.
     text = json.dumps(made, ensure_ascii=False, default=str)
     (folder / "frames.json").write_text(text, encoding="utf-8")

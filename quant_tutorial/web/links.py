@@ -44,8 +44,8 @@ def problems(site: Path) -> list[str]:
                 found.append(f"{where} names no anchor of that page")
 
     for path, page in pages.items():
-        for element in page.select("[href], [src], [srcset], [poster], [data]"):
-            for name in {"href", "src", "poster", "data"} & set(element.attrs):
+        for element in page.select("[href], [src], [srcset], [poster], [data], [data-live]"):
+            for name in {"href", "src", "poster", "data", "data-live"} & set(element.attrs):
                 check(path, element[name], loaded=element.name != "a")
             for candidate in element.get("srcset", "").split(","):
                 if candidate.strip():

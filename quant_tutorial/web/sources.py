@@ -1,9 +1,9 @@
 """Prepare README, notebooks, reference and teachers' page as Sphinx sources for the web edition.
 
 A picture becomes an `<img>` with the sentence beside it as its alternative text. An explorer
-becomes a figure, to which `static/stepper.js` adds controls. The answer to a question gets the data
-with which `static/reader` asks it first, and each exercise a place for its box. The start page is
-that of `start`, with the table of contents.
+becomes a figure, to which `static/stepper.js` adds controls; where it can, the explorer of `live/`
+takes its place. The answer to a question gets the data with which `static/reader` asks it first,
+and each exercise a place for its box. The start page is that of `start`, with the table of contents.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _image(source: str, sentence: str, size: Mapping[str, int]) -> str:
 
 def _explorer(image: str, sentence: str, to_figures: str, stepped: Any) -> str:
     """Return the figure of an explorer: picture, sentence and the data for `stepper.js`."""
-    data, note = "", "This picture stands still; in JupyterLab it moves."
+    data, live, note = "", "", "This picture stands still; in JupyterLab it moves."
     if stepped:
         axes = [{k: v for k, v in axis.items() if k != "values"} for axis in stepped["axes"]]
         told = {
@@ -212,11 +212,13 @@ def _explorer(image: str, sentence: str, to_figures: str, stepped: Any) -> str:
         # `</` would end the script element, even within a string.
         text = json.dumps(told, ensure_ascii=False).replace("</", "<\\/")
         data = f'<script type="application/json">{text}</script>'
+        if stepped.get("live"):
+            live = f' data-live="{to_figures}/{stepped["live"]}"'
         shown, rest = stepped["still"][:_NAMED], len(stepped["still"][_NAMED:])
         also = ", ".join([*map(html.escape, shown), *([f"and {rest} more"] if rest else [])])
         note = f"In JupyterLab all controls move freely{', also: ' + also if also else ''}."
     return (
-        '<figure class="explorer"><div class="explorer-picture" tabindex="0" role="group" '
+        f'<figure class="explorer"{live}><div class="explorer-picture" tabindex="0" role="group" '
         f'aria-label="Picture, scrolls where it is wider than the page">{image}</div>'
         f"<figcaption>{html.escape(sentence)}</figcaption>"
         f'<p class="explorer-note">{note}</p>{data}</figure>'

@@ -114,3 +114,8 @@ document.querySelectorAll("figure.explorer").forEach((figure, number) => {
   window.addEventListener("resize", makeRoom);
   caption.setAttribute("aria-live", "polite");
 });
+
+// Over HTTP the live explorers take the place of those that step. Browsers refuse modules to a page
+// that was opened as a file.
+const live = document.querySelector("figure.explorer[data-live]") && document.currentScript;
+if (live && location.protocol !== "file:") import(new URL("live/main.js", live.src).href);

@@ -1,0 +1,232 @@
+"""The live explorers that run the model say and compute what Python does, in Chromium."""
+
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from quant_tutorial.affine import quantize
+from quant_tutorial.explorers.base import Explorer
+from quant_tutorial.explorers.comparison import ComparisonExplorer, _trained_integers
+from quant_tutorial.explorers.lab import _SOURCES, QuantizationLab
+from quant_tutorial.explorers.post_training import PostTrainingExplorer
+from quant_tutorial.lab import PTQ, Lab
+from quant_tutorial.web import bundling, model_assets
+
+import live_page
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.slow
+
+# How many random settings are compared: fewer than of the explorers without the model, because
+# Python takes up to a few seconds for one. `QUANT_TUTORIAL_LIVE_SETTINGS=200` tries as many.
+SETTINGS = {"comparison": 6, "lab": 16, "post_training": 30}
+THOROUGH = os.environ.get("QUANT_TUTORIAL_LIVE_SETTINGS")
+SOURCES = ("W2A8 adaround", "W2A2")  # of the lab's weights
+
+
+def post_training(request: pytest.FixtureRequest) -> PostTrainingExplorer:
+    labels = request.getfixturevalue("data").y_test
+    return PostTrainingExplorer(request.getfixturevalue("staged"), labels)
+
+
+def post_training_integers(explorer: PostTrainingExplorer) -> np.ndarray:
+    """Return the integer weights of all layers, channels first."""
+    simulator = explorer._simulator
+    chosen = simulator.params(explorer.scheme).weights
+    parts = [
+        np.moveaxis(quantize(simulator.weights[name], params), -1, 0).ravel()
+        for name, params in chosen.items()
+        if params is not None
+    ]
+    return np.concatenate([np.zeros(0, int), *parts])
+
+
+def comparison(request: pytest.FixtureRequest) -> ComparisonExplorer:
+    simulator, images = (request.getfixturevalue(name) for name in ("simulator", "x_test"))
+    return ComparisonExplorer(simulator, images, request.getfixturevalue("data").y_test)
+
+
+def comparison_integers(explorer: ComparisonExplorer) -> np.ndarray:
+    """Return the integers of the layer, rounded and trained, channels first."""
+    bits, name = explorer.bits.value, explorer.layer.value
+    both = explorer._show_weights(bits, name, _trained_integers(bits))
+    return np.concatenate([np.moveaxis(values, -1, 0).ravel() for values in both])
+
+
+class WithDrawing(QuantizationLab):
+    """A lab whose sentence always has the predictions for the drawing; else they come first."""
+
+    def draw(self) -> str:
+        self._drawn = self._look_at_drawing(self.setting)
+        return super().draw()
+
+
+def lab(request: pytest.FixtureRequest) -> QuantizationLab:
+    model, images, data = map(request.getfixturevalue, ("baseline", "x_test", "data"))
+    explorer = WithDrawing(Lab(model, model_assets.calibration(), images, data.y_test))
+    # Every other source takes seconds to load: a few stand for all of them.
+    explorer.source.options = [text for text, name in _SOURCES.items() if name in (PTQ, *SOURCES)]
+    return explorer
+
+
+def lab_integers(explorer: QuantizationLab) -> np.ndarray:
+    """Return the integer weights of all layers, channels first."""
+    setting = explorer.setting
+    weights = explorer._lab._bench(setting.source).simulator.weights
+    parts = [
+        np.moveaxis(quantize(weights[name], params), -1, 0).ravel()
+        for name, params in explorer._lab.params(setting).weights.items()
+        if params is not None
+    ]
+    return np.concatenate([np.zeros(0, int), *parts])
+
+
+# How each explorer is made, and the integers that it computes for its setting.
+EXPLORERS: dict[str, tuple[Callable[..., Explorer], Callable[..., np.ndarray]]] = {
+    "comparison": (comparison, comparison_integers),
+    "lab": (lab, lab_integers),
+    "post_training": (post_training, post_training_integers),
+}
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scripts")
+    bundling.bundle(folder)
+    model_assets.write(folder, SOURCES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Explorer]]:
+    """Return the explorer of a kind, made once; it draws no pictures."""
+    found: dict[str, Explorer] = {}
+
+    def explorer(kind: str) -> Explorer:
+        if kind not in found:
+            found[kind] = EXPLORERS[kind][0](request)
+            live_page.without_pictures(found[kind])
+        return found[kind]
+
+    yield explorer
+    for each in found.values():
+        each.close()
+
+
+@pytest.mark.parametrize("kind", EXPLORERS)
+def test_it_says_and_computes_what_python_does(
+    kind: str, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+) -> None:
+    explorer, integers = made(kind), EXPLORERS[kind][1]
+    count = int(THOROUGH or SETTINGS[kind])
+    draw = random.Random(2026)
+    settings = [live_page.random_setting(explorer, draw) for _ in range(count)]
+    settings.sort(key=lambda each: each.get("source", ""))  # loading one takes the lab seconds
+    expected = []
+    with live_page.opened(explorer, browser, scripts) as live:
+        for setting in settings:
+            live_page.show(explorer, setting)
+            explorer.text = explorer.draw()
+            expected.append((explorer.text, live_page.checksum(integers(explorer))))
+        found = live.set_all(settings)
+        # Float sums depend on the processor in their last digits, and so may a prediction.
+        different = [pair for pair in zip(expected, found, strict=True) if len({*pair}) > 1]
+        assert len(different) <= count // 50, different
+        for setting, (_, one), (_, other) in zip(settings, expected, found, strict=True):
+            assert one == other, setting  # every integer weight
+        assert len({text for text, _ in found}) > min(count, live_page.states(explorer)) / 3
+        assert live.complaints == []
+
+
+class TestPage:
+    @pytest.mark.parametrize("kind", EXPLORERS)
+    @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (800, "light"), (1400, "light")])
+    def test_it_fits_and_everyone_can_use_it(
+        self,
+        kind: str,
+        width: int,
+        scheme: str,
+        made: Callable[[str], Explorer],
+        browser: Browser,
+        scripts: Path,
+    ) -> None:
+        view = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+        with live_page.opened(made(kind), browser, scripts, **view) as live:
+            page = live.page
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            # Nothing of the picture is cut off, and its texts can be read.
+            outside, sizes = page.locator("svg[role=img]").evaluate(
+                """svg => {
+                  const frame = svg.getBoundingClientRect();
+                  const texts = [...svg.querySelectorAll("text")];
+                  const outside = texts.filter((text) => {
+                    const { left, right, top, bottom } = text.getBoundingClientRect();
+                    return left < frame.left - 1 || right > frame.right + 1 ||
+                      top < frame.top - 1 || bottom > frame.bottom + 1;
+                  });
+                  const sizes = texts.map((text) => parseFloat(getComputedStyle(text).fontSize));
+                  return [outside.map((text) => text.textContent), sizes];
+                }"""
+            )
+            assert outside == []
+            assert min(sizes) >= 11
+            found = Axe().run(page, context="figure.explorer").response["violations"]
+            assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+            assert page.get_by_role("img", name=live.text[:20]).count() == 1
+            assert page.locator("figcaption").get_attribute("aria-live") == "polite"
+            assert live.complaints == []
+
+
+class TestLoading:
+    """An explorer that runs the model loads it when the reader first moves a control."""
+
+    def test_the_picture_stays_until_then(
+        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+    ) -> None:
+        with live_page.opened(made("post_training"), browser, scripts, loads=False) as live:
+            page, asked = live.page, []
+            page.on("request", lambda request: asked.append(request.url))
+            assert page.locator("figure.explorer .explorer-picture img").count() == 1
+            assert live.text == "A sentence."
+            page.get_by_role("slider", name="Weight bits", exact=True).press("ArrowLeft")
+            bar = page.get_by_role("progressbar", name="Loading the model")
+            bar.wait_for()
+            page.get_by_text("of 10,000 images right").wait_for()
+            assert bar.count() == page.locator(".explorer-picture").count() == 0
+            assert live.text.startswith("Weights 3 bits")
+            bytes_sent = sum((scripts / Path(url).name).stat().st_size for url in {*asked})
+            assert bytes_sent < 6e6 - 0.3e6  # and the page itself with its scripts and data
+            assert live.complaints == []
+
+    def test_of_several_moves_the_last_one_is_shown(
+        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+    ) -> None:
+        with live_page.opened(made("post_training"), browser, scripts) as live:
+            slider = live.page.get_by_role("slider", name="Weight bits", exact=True)
+            for key in ("Home", "ArrowRight", "End", "ArrowLeft", "ArrowLeft"):
+                slider.press(key)
+            live.page.get_by_text(re.compile("Weights 6 bits.* of 10,000 images right")).wait_for()
+            live.page.wait_for_timeout(300)
+            assert live.text.startswith("Weights 6 bits")
+
+    def test_what_is_missing_is_said_and_tried_again(
+        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path, tmp_path: Path
+    ) -> None:
+        bundle = shutil.copytree(scripts, tmp_path / "bundle")
+        listed = bundle / "assets.json"
+        listed.rename(tmp_path / "assets.json")
+        with live_page.opened(made("post_training"), browser, bundle, loads=False) as live:
+            slider = live.page.get_by_role("slider", name="Weight bits", exact=True)
+            slider.press("ArrowLeft")
+            live.page.get_by_role("alert").wait_for()
+            assert "Error" in live.text
+            (tmp_path / "assets.json").rename(listed)
+            slider.press("ArrowLeft")
+            live.page.get_by_text("of 10,000 images right").wait_for()
+            assert live.page.get_by_role("alert").count() == 0
