@@ -3,7 +3,7 @@
 A picture becomes an `<img>` with the sentence beside it as its alternative text. An explorer
 becomes a figure, to which `static/stepper.js` adds controls; where it can, the explorer of `live/`
 takes its place. The answer to a question gets the data with which `static/reader` asks it first,
-and each exercise a place for its box. The start page is that of `start`, with the table of contents.
+and each exercise a place for its box. `start` makes the start page, with the table of contents.
 """
 
 from __future__ import annotations
