@@ -3,71 +3,31 @@
 tests/browser/test_live.py compares the explorers themselves, in a page.
 """
 
-import json
 import math
-import os
+import pkgutil
 import random
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
+from quant_tutorial import explorers
 from quant_tutorial.affine import (
-    QuantParams,
     dequantize,
-    fake_quantize,
     params_from_range,
     quantize,
     round_half_away,
     split_error,
 )
-from quant_tutorial.calibration import weight_params
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.affine import AffineExplorer
-from quant_tutorial.explorers.affine import _levels as drawn_levels
-from quant_tutorial.explorers.calibration import RangeExplorer, _moving_ends, slider_limits
+from quant_tutorial.explorers.calibration import RangeExplorer, slider_limits
 from quant_tutorial.explorers.exported import encoded, exported, exported_controls
 from quant_tutorial.histogram import Histogram
-from quant_tutorial.metrics import channel_sqnr_db
 from quant_tutorial.plotting import describe_number
-from quant_tutorial.scheme import GRANULARITIES, TensorScheme
 from quant_tutorial.web import bundling
 
 import ipywidgets as widgets
-import live_explorers
 import numpy as np
 import pytest
-
-RUN = """
-import * as module from %s;
-const given = JSON.parse(await new Response(Deno.stdin.readable).text());
-console.log(JSON.stringify(((module, given) => %s)(module, given)));
-"""
-
-
-def javascript(module: str, expression: str, given: Any) -> Any:
-    """Evaluate an expression of `module`, one of the kit's, and `given`."""
-    deno = shutil.which("deno", path=Path(sys.executable).parent)
-    assert deno is not None, "Deno is not installed beside this Python: install the extra `test`"
-    address = json.dumps((bundling.SCRIPTS / module).as_uri())
-    done = subprocess.run(
-        [deno, "eval", "--no-config", "--no-lock", RUN % (address, expression)],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def as_given(params: QuantParams) -> dict[str, float]:
-    """Return per-tensor parameters as the kit has them."""
-    ends = {"qmin": params.qmin, "qmax": params.qmax}
-    return {"scale": params.scale, "zeroPoint": params.zero_point, **ends}
+from live_script import javascript
 
 
 class TestFormat:
@@ -167,7 +127,10 @@ class TestDistribution:
         own = seen.distribution()
         ends = [sorted(pair) for pair in draw.uniform(-2, 15, size=(60, 2)).tolist()]
         params = [params_from_range(*pair, bits) for pair in [*ends, (-0.9, 0), (0, 30)]]
-        each = [as_given(p) for p in params]
+        each = [
+            {"scale": p.scale, "zeroPoint": p.zero_point, "qmin": p.qmin, "qmax": p.qmax}
+            for p in params
+        ]
         counts = np.diff(own.sums[0]).astype(int).tolist()
         code = """{
           const found = module.distribution(Float64Array.from(given[0]), given[1], given[2]);
@@ -175,56 +138,6 @@ class TestDistribution:
         }"""
         found = javascript("distribution.js", code, [own.values.tolist(), counts, own.width, each])
         np.testing.assert_allclose(found, [own.error(p) for p in params], rtol=1e-9, atol=1e-15)
-
-
-@pytest.fixture(scope="module")
-def ranges() -> RangeExplorer:
-    return live_explorers.ranges()
-
-
-class TestPictures:
-    """What the pictures are drawn from is what Python draws."""
-
-    @pytest.mark.parametrize("bits", [2, 5, 16])
-    def test_the_levels_of_the_staircase(self, bits: int) -> None:
-        wide = {"low": -10.6, "high": 10.6}
-        ends = [(0, 10), (-3, 4.5), (0, 0), (-0.05, 0), (-10, 10)]
-        params = [params_from_range(*pair, bits) for pair in ends]
-        each = [as_given(p) for p in params]
-        code = "given[0].map((params) => module.shown(params, given[1]))"
-        found = javascript("explorers/affine.js", code, [each, wide])
-        for p, levels in zip(params, found, strict=True):
-            expected = drawn_levels(p, *wide.values())
-            np.testing.assert_allclose(levels, expected, rtol=1e-12)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("layer", ["relu", "logits", "negative"])
-    def test_the_errors_while_an_end_moves(self, layer: str, ranges: RangeExplorer) -> None:
-        low, high, _ = slider_limits(*ranges._statistics[layer].range("min_max", 4))
-        ends = (0.7 * low, 0.4 * high)
-        settings = {"layer": layer, "bits": 4, "range": ends}
-        code = "module.default.compute(given[0], module.default.prepare(given[1])).curve"
-        data = {layer: exported(ranges)["data"][layer]}
-        curve = np.array(javascript("explorers/range.js", code, [settings, data]), float)
-        places, errors = _moving_ends(ranges._statistics[layer].distribution, ends, 4)
-        np.testing.assert_allclose(curve[:, 0], places, rtol=1e-12)
-        np.testing.assert_allclose(curve[:, 1:], errors.T, rtol=1e-9, atol=1e-15)
-
-    @pytest.mark.parametrize("symmetric", [True, False])
-    def test_the_sqnr_of_each_channel(self, symmetric: bool) -> None:
-        explorer = live_explorers.granularity()
-        settings = {"layer": "conv3", "bits": 5, "granularity": "layer-wise"}
-        settings["symmetric"] = symmetric
-        code = "module.default.compute(given[0], module.default.prepare(given[1])).sqnr"
-        data = exported(explorer)["data"]
-        found = javascript("explorers/granularity.js", code, [settings, data])
-        kernel = explorer._weights["conv3"]
-        assert list(found) == list(GRANULARITIES)
-        for granularity, values in found.items():
-            scheme = TensorScheme(5, symmetric, granularity)
-            params = weight_params(explorer._weights, scheme)["conv3"]
-            expected = channel_sqnr_db(kernel, fake_quantize(kernel, params))
-            np.testing.assert_allclose(values, expected, rtol=1e-9)
 
 
 class TestExported:
@@ -306,10 +219,11 @@ class TestExported:
         assert list(data["b"]["ranges"]) == list(range(2, 17))
 
 
+@pytest.mark.slow
 def test_every_kind_has_a_module() -> None:
-    folder = bundling.ROOT / "quant_tutorial" / "explorers"
-    texts = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
-    kinds = re.findall(r'^    live = "(\w+)"', texts, re.M)  # imports would load TensorFlow
+    kinds = set()
+    for found in pkgutil.iter_modules(explorers.__path__):
+        module = import_module(f"{explorers.__name__}.{found.name}")
+        kinds |= {each.live for each in vars(module).values() if hasattr(each, "page_data")}
     modules = {path.stem for path in (bundling.SCRIPTS / "explorers").glob("*.js")}
-    assert set(kinds) == modules != set()
-    assert len(set(kinds)) == len(kinds)
+    assert kinds - {""} == modules != set()
