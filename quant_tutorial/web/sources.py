@@ -1,8 +1,7 @@
 """Prepare README, notebooks, reference and teachers' page as Sphinx sources for the web edition.
 
 A picture becomes an `<img>` with the sentence beside it as its alternative text. An explorer
-becomes a figure, to which `static/stepper.js` adds controls; where it can, the explorer of `live/`
-takes its place. The README becomes the start page,
+becomes a figure, to which `static/stepper.js` adds controls. The README becomes the start page,
 with the table of contents.
 """
 
