@@ -3,17 +3,10 @@
 tests/browser/test_live.py compares the explorers themselves, in a page.
 """
 
-import json
 import math
-import os
 import pkgutil
 import random
-import shutil
-import subprocess
-import sys
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 from quant_tutorial import explorers, mnist
 from quant_tutorial.affine import (
@@ -35,29 +28,7 @@ from quant_tutorial.web import bundling
 import ipywidgets as widgets
 import numpy as np
 import pytest
-
-RUN = """
-import * as module from %s;
-const given = JSON.parse(await new Response(Deno.stdin.readable).text());
-console.log(JSON.stringify(((module, given) => %s)(module, given)));
-"""
-
-
-def javascript(module: str, expression: str, given: Any) -> Any:
-    """Evaluate an expression of `module`, one of the kit's, and `given`."""
-    deno = shutil.which("deno", path=Path(sys.executable).parent)
-    assert deno is not None, "Deno is not installed beside this Python: install the extra `test`"
-    address = json.dumps((bundling.SCRIPTS / module).as_uri())
-    done = subprocess.run(
-        [deno, "eval", "--no-config", "--no-lock", RUN % (address, expression)],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+from live_script import javascript
 
 
 class TestFormat:
@@ -232,6 +203,7 @@ class TestExported:
         found = javascript("arrays.js", code, encoded(np.float32([1])))
         assert found == "The array must be of type int8, got float32."
 
+    @pytest.mark.slow
     def test_the_limits_are_those_that_the_slider_gets(self) -> None:
         from quant_tutorial.calibration import Statistics
 
@@ -248,6 +220,7 @@ class TestExported:
         assert list(data["b"]["ranges"]) == list(range(2, 17))
 
 
+@pytest.mark.slow
 def test_every_kind_has_a_module() -> None:
     kinds = set()
     for found in pkgutil.iter_modules(explorers.__path__):

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,7 @@ class TestPages:
             "<style>@import 'https://elsewhere.example/y.css';</style>": "from elsewhere",
             '<p style="background: url(missing.png)">': "leads nowhere",
             '<script type="application/json">{"pictures": ["gone.webp"]}</script>': "nowhere",
+            '<div data-live="gone.json">': "leads nowhere",
         }
         copy = shutil.copytree(site, tmp_path / "site")
         broken = copy / "notebooks" / "01_why_quantize.html"
@@ -870,6 +873,55 @@ def test_another_folder_is_not_replaced(tmp_path: Path) -> None:
     assert run.returncode != 0
     assert f"{tmp_path}, which is no site" in run.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    """The site on loopback: its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class TestLive:
+    """Over HTTP, where explorers live; tests/browser has what they do."""
+
+    @pytest.mark.parametrize("stem", ["02_affine_", "03_calibration", "04_granularity"])
+    def test_the_explorer_lives_and_says_what_the_notebook_does(
+        self, site: Path, served: str, browser: Browser, stem: str
+    ) -> None:
+        (path,) = [path for path in LESSONS if path.stem.startswith(stem)]
+        page, wrong = browser.new_page(), []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(f"{served}/{page_of(site, path).relative_to(site).as_posix()}")
+        page.wait_for_selector("html[data-live=started]", state="attached")
+        figure = page.locator("figure.explorer.explorer-lives")
+        (_, sentence), *_ = explorers(path)
+        assert figure.locator("figcaption").text_content() == sentence
+        assert figure.locator("svg[role=img]").is_visible()
+        assert figure.locator("img").count() == 0
+        figure.get_by_role("slider").first.press("ArrowRight")
+        page.wait_for_function(
+            "([caption, before]) => caption.textContent !== before",
+            arg=[figure.locator("figcaption").element_handle(), sentence],
+        )
+        assert wrong == []
+        page.close()
+
+    def test_from_a_file_it_steps(self, site: Path, page: Page) -> None:
+        (path,) = [path for path in LESSONS if path.stem.startswith("02")]
+        page.goto(page_of(site, path).as_uri())
+        assert page.locator("figure.explorer[data-live] .explorer-picture img").is_visible()
+        assert page.locator("figure.explorer .explorer-controls input").count() > 0
+        assert page.locator("html[data-live]").count() == 0
 
 
 class TestFormulas:

@@ -2,8 +2,8 @@
 
 The build makes the frames of the explorers, prepares the sources, runs Sphinx, bundles the scripts
 of the live explorers and checks the links. Only if all of this succeeds, it replaces the output
-folder, as a whole. Frames are kept beside the
-output and made again when the notebook, the package, `frames.py` or requirements.lock has changed.
+folder, as a whole. Frames are kept beside the output and made again when the notebook, the package,
+`frames.py` or requirements.lock has changed.
 """
 
 from __future__ import annotations

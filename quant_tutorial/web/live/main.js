@@ -37,7 +37,10 @@ import { start } from "./shell.js";
 /** @type {Record<string, import("./shell.js").Explorer<any, any, any>>} */
 const EXPLORERS = { affine, comparison, granularity, lab, post_training, range, rounding };
 
-for (const figure of document.querySelectorAll("figure.explorer[data-live]")) {
+const figures = document.querySelectorAll("figure.explorer[data-live]");
+const started = [...figures].map((figure) =>
   // Without it the figure goes on stepping through its pictures, and the console says why.
-  start(/** @type {import("./shell.js").Figure} */ (figure), EXPLORERS).catch(reportError);
-}
+  start(/** @type {import("./shell.js").Figure} */ (figure), EXPLORERS).catch(reportError)
+);
+// For style sheets and tests.
+Promise.all(started).then(() => document.documentElement.dataset.live = "started");

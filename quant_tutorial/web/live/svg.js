@@ -148,7 +148,7 @@ export function legend(entries, x, y, width) {
   const [row, key] = [18, 24];
   let [left, top, body] = [x, y, ""];
   for (const entry of entries) {
-    const needed = key + 12 + 7.2 * entry.label.length; // a rough guess of the text's width
+    const needed = key + 12 + 6.9 * entry.label.length; // a rough guess of the text's width
     if (left > x && left + needed > x + width) [left, top] = [x, top + row];
     const middle = top + row / 2;
     body += entry.marker

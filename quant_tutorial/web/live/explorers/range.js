@@ -161,17 +161,17 @@ function draw(state, width) {
   const { values } = state.layer.found;
   const [low, high] = [values[0], values[values.length - 1]];
   const margin = 0.03 * (high - low || 1);
-  const left = width < 620 ? 112 : 120;
+  const left = width < 620 ? 70 : 120;
   const shared = {
     left,
     width: width - left - 62,
     titleLeft: width < 620 ? 12 : left,
     xlim: /** @type {[number, number]} */ ([low - margin, low + (high - low || 1) + margin]),
-    xticks: roundTicks(low - margin, high + margin, width < 620 ? 4 : 8),
+    xticks: roundTicks(low - margin, high + margin, width < 620 ? 5 : 8),
   };
   return {
     height: 620,
-    body: histogram(state, shared) + lanes(state, shared) +
+    body: histogram(state, shared) + lanes(state, shared, width < 620) +
       curves(state, shared, width),
   };
 }
@@ -205,29 +205,29 @@ function histogram({ layer, params }, shared) {
 /**
  * @param {State} state
  * @param {Shared} shared
+ * @param {boolean} narrow Whether the names stand above their ranges, since there is no room beside.
  */
-function lanes({ params, chosen, multiples }, shared) {
-  const row = 24;
+function lanes({ params, chosen, multiples }, shared, narrow) {
   const names = Object.keys(MARKS);
   const ax = axes({
     ...shared,
     top: 222,
-    height: row * names.length,
+    height: 24 * names.length,
     ylim: [names.length - 0.5, -0.5],
     title: "The range that each calibrator chooses",
   });
-  const right = text(ax.right + 32, ax.top - 7, "error", { anchor: "middle" });
+  const right = ax.right + 32;
   const body = names.map((name, i) => {
-    const [y, [low, high]] = [ax.y(i), chosen[name].map(ax.x)];
-    return text(ax.left - 6, y + 4, name, { anchor: "end", class: "small" }) +
-      segments([[low, y, high, y]], "ink") +
-      [low, high].map((x) => marker(MARKS[name], x, y, "fill-ink", 4.5)).join("") +
-      text(ax.right + 32, y + 4, describeMultiple(multiples[name]), {
-        anchor: "middle",
-        class: "small",
-      });
+    const [y, [low, high]] = [ax.y(i) + (narrow ? 5 : 0), chosen[name].map(ax.x)];
+    const label = narrow
+      ? text(ax.left + 4, y - 6, name, { class: "tiny" })
+      : text(ax.left - 6, y + 4, name, { anchor: "end", class: "small" });
+    return label + segments([[low, y, high, y]], "ink") +
+      [low, high].map((x) => marker(MARKS[name], x, y, "fill-ink", narrow ? 4 : 4.5)).join("") +
+      text(right, y + 4, describeMultiple(multiples[name]), { anchor: "middle", class: "small" });
   });
-  return ax.frame + marked(ax, params) + right + body.join("");
+  return ax.frame + marked(ax, params) +
+    text(right, ax.top - 7, "error", { anchor: "middle" }) + body.join("");
 }
 
 /**
@@ -242,9 +242,9 @@ function curves({ params, curve, unit }, shared, width) {
       { label: "rounding", style: "blue dashed" },
       { label: "clipping", style: "vermilion dotted" },
     ],
-    shared.left,
+    width < 620 ? 12 : shared.left,
     390,
-    width - shared.left,
+    width - 24,
   );
   const ticks = Array.from({ length: HIGHEST + 1 }, (_, n) => ({ at: n, label: `${n}×` }));
   const ax = axes({
