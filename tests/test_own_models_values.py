@@ -141,7 +141,7 @@ class TestValues:
             exported = tflite.export_litert(model)
             with pytest.raises(ValueError, match="computes NaN or infinite values"):
                 tflite.apply_recipe(exported, "static_wi8_ai8", calibration=given)
-        soundness.require_finite_values(model, np.delete(given, row, axis=0))
+        soundness.finite_outputs(model, np.delete(given, row, axis=0))
 
     @pytest.mark.slow
     def test_of_other_kinds_of_models(self, tmp_path: Any) -> None:
@@ -164,7 +164,7 @@ class TestValues:
         image = keras.Input(batch_shape=(7, 4))
         model = keras.Model(image, layers.Dense(2)(inner(image)))
         with pytest.raises(ValueError, match=r"Layer own computes .* image 40"):
-            soundness.require_finite_values(model, zeros_at(40))
+            soundness.finite_outputs(model, zeros_at(40))
 
     def test_the_simulator_names_the_layer(self) -> None:
         model = keras.Sequential(
@@ -195,7 +195,7 @@ class TestValues:
 
     @pytest.mark.slow
     def test_sound_models_pass(self, baseline: Any, calibration: np.ndarray) -> None:
-        soundness.require_finite_values(baseline, calibration)
+        soundness.finite_outputs(baseline, calibration)
 
 
 def largest_bias_error(content: bytes, expected: np.ndarray) -> float:

@@ -30,6 +30,7 @@ from quant_tutorial.arguments import checked_choice
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.simulate.graph import Node, nodes, rebuild
 from quant_tutorial.simulate.simulator import ModelParams
+from quant_tutorial.tflite import trial
 from quant_tutorial.tflite.biases import scales_for
 
 import numpy as np
@@ -80,13 +81,15 @@ def int8_file(
     def after(node: Node, x: Any) -> Any:
         return _FakeQuantOp(params.activations[node.name], name=f"{node.end}_quant")(x)
 
-    marked = _with_marks(rebuild(model, after), model, params, 8)
-    content = _with_integers(tflite.convert(marked, "int8", io=io), model, params, 8)
-    if not packed:
-        return content
-    narrow = {n: p for n, p in params.weights.items() if p.bits <= PACKED_BITS}
-    content = _packed(content, narrow.keys())
-    return _with_one_scale(content, {n for n, p in narrow.items() if p.axis is None})
+    simulated = _with_marks(rebuild(model, after), model, params, 8)
+    content = _with_integers(tflite.convert(simulated, "int8", io=io), model, params, 8)
+    if packed:
+        narrow = {n: p for n, p in params.weights.items() if p.bits <= PACKED_BITS}
+        content = _packed(content, narrow.keys())
+        content = _with_one_scale(content, {n for n, p in narrow.items() if p.axis is None})
+    entry = params.activations[nodes(model)[0].name]
+    _require_as_simulated(content, simulated, model, params, (entry.minimum, entry.maximum))
+    return content
 
 
 def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> bytes:
@@ -106,9 +109,41 @@ def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> b
     known = [name for name, recipe in tflite.RECIPES.items() if recipe.kind != "static"]
     bits = tflite.RECIPES[checked_choice("recipe_name", recipe_name, known)].weight_bits
     _check_weights(params, bits)
-    marked = _with_marks(rebuild(model, lambda _, x: x), model, params, bits)
-    content = tflite.apply_recipe(tflite.export_litert(marked), recipe_name)
-    return _with_integers(content, model, params, bits)
+    simulated = _with_marks(rebuild(model, lambda _, x: x), model, params, bits)
+    content = tflite.apply_recipe(tflite.export_litert(simulated), recipe_name)
+    content = _with_integers(content, model, params, bits)
+    _require_as_simulated(content, simulated, model, params, None)
+    return content
+
+
+def _require_as_simulated(
+    content: bytes,
+    simulated: keras.Model,
+    model: keras.Model,
+    params: ModelParams,
+    input_range: tuple[float, float] | None,
+) -> None:
+    """Raise a ValueError for a new file that does not compute what the simulation does.
+
+    Args:
+        content: The file.
+        simulated: The copy that it was made from, which gets the values of the integers here.
+        model: The model.
+        params: The parameters.
+        input_range: The range of its input, if it is known.
+    """
+    values = {
+        name: q * np.float32(params.weights[name].scale)
+        for name, q in _integers(model, params).items()
+    }
+    models.set_weights(simulated, values)
+
+    def float_file() -> bytes:
+        plain = rebuild(model, lambda _, x: x)
+        models.set_weights(plain, values)
+        return tflite.convert(plain, "float32")
+
+    trial.require_like_model(content, simulated, input_range, float_file)
 
 
 def _with_room_for_biases(model: keras.Model, params: ModelParams) -> ModelParams:
