@@ -160,8 +160,18 @@ class TestRefused:
         simulator = simulate.Simulator(model, images())
         params = simulator.params(named_scheme(2, 8))
         content = simulate.int8_file(simulator.model, params)
-        assert tflite.compare(model, content, images()).sqnr_db < 12
-        assert tflite.compare(simulator.simulated(params), content, images()).sqnr_db > 25
+        assert tflite.compare(model, content, images()).sqnr_db < 5
+        assert tflite.compare(simulator.simulated(params), content, images()).sqnr_db > 35
+
+
+def test_equal_biases_beside_channels_of_different_scales(model: keras.Model) -> None:
+    """From a model with ranges of its own, the converter rounds them all with the first scale."""
+    trained = qat.quantize_aware(model, named_scheme(3, 8), images())
+    content = qat.int8_file(trained)
+    for op in flatbuffer.graph(content).ops:
+        if op.type == "CONV_2D":
+            assert len(set(op.inputs[1].scales.tolist())) > 1
+            np.testing.assert_allclose(op.inputs[2].data * op.inputs[2].scales, 1, atol=0.002)
 
 
 def saved_model(folder: Path, function: Callable[..., Any], *specs: tf.TensorSpec) -> str:
@@ -195,7 +205,9 @@ class TestSavedModels:
                     tflite.convert(folder, mode, **options)
 
     def test_an_op_that_litert_lacks(self, tmp_path: Path) -> None:
-        folder = saved_model(tmp_path / "model", lambda x: tf.math.zeta(x + 2, x + 1), tf.TensorSpec((None, 6)))
+        folder = saved_model(
+            tmp_path / "model", lambda x: tf.math.zeta(x + 2, x + 1), tf.TensorSpec((None, 6))
+        )
         with pytest.raises(ValueError, match=r"no op of LiteRT for a part of the model \(Zeta\)"):
             tflite.convert(folder, "float32")
 

@@ -195,6 +195,13 @@ def _with_marks(
     scales = {name: np.float32(chosen.scale) for name, chosen in params.weights.items()}
     steps = {name: _marked(q, bits) for name, q in _integers(model, params).items()}
     models.set_weights(copy, {name: q * scales[name] for name, q in steps.items()})
+    for name in steps:
+        layer = copy.get_layer(name)
+        if layer.use_bias and len(set(layer.bias.numpy().tolist())) == 1:
+            # The converter writes equal biases with the first channel's scale for all of them.
+            bias = layer.bias.numpy()
+            bias[0] = np.nextafter(bias[0], np.float32(np.inf))
+            layer.bias.assign(bias)
     return copy
 
 

@@ -10,7 +10,7 @@ activations, half a step at most, and whatever is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from quant_tutorial import flatbuffer, metrics, models
 from quant_tutorial.affine import dequantize
 from quant_tutorial.arguments import checked_images, checked_integers
-from quant_tutorial.flatbuffer import CASTS, WEIGHTED, Graph, Op
+from quant_tutorial.flatbuffer import CASTS, WEIGHTED, Graph, Op, Tensor
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.tflite.interpreter import Runner
 from quant_tutorial.tflite.op_errors import file_errors
@@ -38,6 +38,8 @@ from numpy.typing import NDArray
 TRIED = 16  # images
 # The answers of 8-bit files have an SQNR of 20 to 50 dB. Below this limit their ops are looked at.
 _ENOUGH_DB = 5.0
+# The same against a model that rounds as the file does.
+_SIMULATED_DB = 20.0
 _LARGEST_OWN = 4.0  # steps, fourteen times the error of rounding
 _HALF = 0.51  # steps by which weights are rounded; the scale itself is rounded to a float32
 
@@ -166,6 +168,7 @@ def require_sound(
     images: NDArray[Any],
     expected: Sequence[NDArray[Any]],
     float_file: Callable[[], bytes],
+    enough_db: float = _ENOUGH_DB,
 ) -> None:
     """Raise a ValueError for a new file that is worse than its scheme explains.
 
@@ -176,6 +179,7 @@ def require_sound(
         images: Images as the float model takes them.
         expected: The float model's answers to them, an array for each output.
         float_file: Makes the float file of the model; called only if it is needed.
+        enough_db: The SQNR from which on nothing more is looked at.
     """
     content, graph, runner = file
     if len(graph.inputs) != 1 or len(graph.outputs) != 1 or len(expected) != 1:
@@ -183,12 +187,12 @@ def require_sound(
     if wrongly_computed(graph) is not None:  # `predict` says so
         return
     outputs = _outputs(content, graph, images, runner)
-    if _is_enough(expected[0], outputs):
+    if _is_enough(expected[0], outputs, enough_db):
         return
     # A model that looks at the whole batch, or draws at random, differs from any file of it.
     floats = float_file()
     float_graph = flatbuffer.graph(floats)
-    if not _is_enough(_outputs(floats, float_graph, images), outputs):
+    if not _is_enough(_outputs(floats, float_graph, images), outputs, enough_db):
         _refuse_unexplained(content, graph, floats, images)
 
 
@@ -209,7 +213,8 @@ def require_like_model(
         float_file: As for `require_sound`.
     """
     images = drawn(model_input(model), input_range)
-    require_sound(started(content), images, float_outputs(model, images), float_file)
+    expected = float_outputs(model, images)
+    require_sound(started(content), images, expected, float_file, _SIMULATED_DB)
 
 
 def require_like_floats(
@@ -239,11 +244,11 @@ def _outputs(
     return outputs if exit_.params is None else dequantize(outputs, exit_.params)
 
 
-def _is_enough(expected: NDArray[Any], outputs: NDArray[Any]) -> bool:
+def _is_enough(expected: NDArray[Any], outputs: NDArray[Any], enough_db: float) -> bool:
     """Return whether answers are near enough, or cannot be compared."""
     if expected.size != outputs.size or not expected.size or not np.isfinite(expected).all():
         return True
-    return _sqnr_db(expected, outputs) >= _ENOUGH_DB
+    return _sqnr_db(expected, outputs) >= enough_db
 
 
 def _sqnr_db(expected: NDArray[Any], outputs: NDArray[Any]) -> float:
@@ -263,8 +268,9 @@ def _refuse_unexplained(
     if [op.type for op in before] != [op.type for op in after]:
         return
     rounded = flatbuffer.read(float_bytes)
+    unpacked = {op.outputs[0].index: op.inputs[0] for op in graph.ops if op.type == "DEQUANTIZE"}
     for op, made in zip(before, after, strict=True):
-        if op.type in WEIGHTED and (wrong := _with_rounded(rounded, op, made)):
+        if op.type in WEIGHTED and (wrong := _with_rounded(rounded, op, made, unpacked)):
             raise _unexplained(made, wrong)
     try:
         found = file_errors(flatbuffer.write(rounded), content, images)
@@ -288,10 +294,10 @@ def _unexplained(where: Op | str, what: str) -> ValueError:
     )
 
 
-def _with_rounded(rounded: Any, op: Op, made: Op) -> str:
+def _with_rounded(rounded: Any, op: Op, made: Op, unpacked: Mapping[int, Tensor]) -> str:
     """Put an op's rounded weights into the float file's objects; say if rounding is not all."""
-    for old, new in zip(op.inputs, made.inputs, strict=False):
-        kind = new.kind.removeprefix("dequantized ")
+    for old, stored in zip(op.inputs, made.inputs, strict=False):
+        new = unpacked.get(stored.index, stored)
         if old.data is None or new.data is None or old.shape != new.shape or not len(new.scales):
             continue
         scales = new.scales.astype(np.float64)
@@ -304,10 +310,10 @@ def _with_rounded(rounded: Any, op: Op, made: Op) -> str:
         off = np.abs(values - old.data) / np.where(room > 0, room, 1)
         if off.max(initial=0) > 1:
             return (
-                f"its {kind} in the file: {np.count_nonzero(off > 1)} of {off.size} values are "
+                f"its {new.kind} in the file: {np.count_nonzero(off > 1)} of {off.size} values are "
                 f"off by more than half a step, up to {off.max() * _HALF:.0f} steps"
             )
-        if kind == "weights":
+        if new.kind == "weights":
             buffer = rounded.buffers[rounded.subgraphs[0].tensors[old.index].buffer]
             buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
     return ""
