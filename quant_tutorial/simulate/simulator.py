@@ -91,6 +91,7 @@ class Simulator:
     def __init__(self, model: keras.Model, calibration: NDArray[np.float32]) -> None:
         self.model = prepare(model)
         self.nodes: tuple[Node, ...] = nodes(self.model)
+        self._by_name = {node.name: node for node in self.nodes}
         self.weights = models.weights(self.model)
         self.layers = tuple(n.layer for n in self.nodes if n.sources and n.kind != "same")
         # The caches are bounded, and hold no reference to the simulator, so that it can be freed.
@@ -114,7 +115,8 @@ class Simulator:
                 activations[node.name] = activations[node.sources[0]]
                 continue
             tensor = layers[node.layer].activations if node.sources else scheme.input
-            activations[node.name] = None if tensor.bits is None else self._range(node, tensor)
+            like = self._by_name[node.like]
+            activations[node.name] = None if tensor.bits is None else self._range(like, tensor)
         return ModelParams(weights, activations)
 
     def places(self, params: ModelParams) -> list[Place]:
@@ -134,8 +136,7 @@ class Simulator:
 
     def sources(self, node: Node) -> list[Node]:
         """List the nodes that a node is computed from."""
-        by_name = {other.name: other for other in self.nodes}
-        return [by_name[name] for name in node.sources]
+        return [self._by_name[name] for name in node.sources]
 
     def rounded_weights(self, name: str, params: ModelParams) -> NDArray[np.float32]:
         """Return the weights of a layer, fake-quantized unless they stay in float."""
@@ -194,8 +195,13 @@ def _activation_params(
 ) -> QuantParams:
     """Return the parameters of a node's values."""
     if node.kind == "fixed":
-        return QuantParams(scheme.bits, 2.0**-scheme.bits, -(2 ** (scheme.bits - 1)))
+        low, high = node.ends
+        scale = (high - low) / 2**scheme.bits
+        return QuantParams(scheme.bits, scale, round(-(2 ** (scheme.bits - 1)) - low / scale))
     ends = statistics[node.name].range(scheme.calibrator, scheme.bits)
+    if scheme.calibrator == "min_max" and node.overwritten_by:
+        other = statistics[node.overwritten_by].range(scheme.calibrator, scheme.bits)
+        ends = min(ends[0], other[0]), max(ends[1], other[1])
     return params_from_range(*ends, scheme.bits, symmetric=scheme.symmetric)
 
 
@@ -227,7 +233,25 @@ def with_params(model: keras.Model, params: ModelParams) -> keras.Model:
     weights = models.weights(model)
     chosen = {name: p for name, p in params.weights.items() if p is not None}
     models.set_weights(copy, {name: fake_quantize(weights[name], p) for name, p in chosen.items()})
+    set_constants(copy, model, params)
     return copy
+
+
+def set_constants(copy: keras.Model, model: keras.Model, params: ModelParams) -> None:
+    """Round the constants of a copy of a model, with as many bits as what is computed with them.
+
+    Lesson 05.
+    """
+    for node in nodes(model):
+        if node.constant:
+            constant = model.get_layer(node.constant).rounded_constant(bits_of(params, node))
+            copy.get_layer(node.constant).set_weights([constant])
+
+
+def bits_of(params: ModelParams, node: Node) -> int | None:
+    """Return the bits of a node's values, None for floats (lesson 05)."""
+    chosen = params.activations[node.name]
+    return None if chosen is None else chosen.bits
 
 
 def simulate(
