@@ -36,16 +36,19 @@ def fold(model: keras.Model) -> keras.Model:
     after = {layer.name: list(view.following(layer)) for layer in view.weighted}
     absorbed = {one.name for found in after.values() for one in found}
     before = {layer.name: list(view.preceding(layer, absorbed)) for layer in view.weighted}
-    absorbed |= {one.name for found in before.values() for one in found}
+    values: dict[str, Any] = {}  # what the new layers take in
     needs_bias = {n for n in after if any(map(_adds, (*after[n], *before[n])))}
 
     def call(layer: keras.Layer, args: tuple, kwargs: dict) -> Any:
+        values[layer.name] = args[0]
         if layer.name in absorbed:
             return args[0]
         if isinstance(layer, _layers.BatchNormalization):
             return _affine(layer, args[0])
         settings = {"use_bias": True} if layer.name in needs_bias else {}
         copy = models.copied_layer(layer, **settings)
+        if before.get(layer.name):  # others may read the constant's result
+            args = (values[before[layer.name][-1].name],)
         output = copy(*args, **kwargs)
         if layer.name in after and (after[layer.name] or before[layer.name]):
             copy.set_weights(_folded(layer, before[layer.name], after[layer.name]))
@@ -90,7 +93,7 @@ class _View:
         source = layer_of(layer.input)
         while isinstance(source, WithConstant) and source.name not in taken:
             wanted = ("multiply",) if padded else ("multiply", "add")
-            if source.operation not in wanted or source.shape or self.only_user(source) is None:
+            if source.operation not in wanted or source.shape:
                 return
             yield source
             source = layer_of(source.input)

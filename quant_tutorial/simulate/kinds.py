@@ -42,7 +42,8 @@ def is_idle(layer: Any) -> bool:
         inner = [one for one in layer.layers if not isinstance(one, _layers.InputLayer)]
         return bool(inner) and all(map(is_idle, inner))
     if isinstance(layer, _layers.RandomCrop):  # in inference it crops the middle
-        return layer.output.shape == layer.input.shape
+        uses = layer._inbound_nodes
+        return all(use.outputs[0].shape == use.input_tensors[0].shape for use in uses)
     return isinstance(layer, IDLE)
 
 

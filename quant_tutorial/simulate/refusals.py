@@ -8,7 +8,6 @@ from typing import Any
 from quant_tutorial.frameworks import keras
 from quant_tutorial.simulate.kinds import (
     ACTIVATIONS,
-    IDLE,
     MERGES,
     activation_name,
     has_no_effect,
@@ -52,7 +51,8 @@ def require_known(operation: Any) -> None:
 
 
 def _refused_training(operation: Any) -> str | None:
-    acting = isinstance(operation, (*IDLE, _layers.BatchNormalization))
+    # Layers that augment are called so by themselves, and yet do nothing in inference.
+    acting = isinstance(operation, (_layers.Dropout, _layers.BatchNormalization))
     if acting and any(node.arguments.kwargs.get("training") for node in operation._inbound_nodes):
         return "it is called with training=True, so that it acts in inference too; leave that out"
     return None
@@ -81,7 +81,8 @@ def _relu(layer: keras.layers.ReLU) -> str | None:
 
 
 def _last_axis(layer: keras.Layer) -> str | None:
-    if layer.axis not in (-1, len(layer.output.shape) - 1):
+    rank = len(layer._inbound_nodes[0].outputs[0].shape)
+    if layer.axis not in (-1, rank - 1):
         return f"it works along axis {layer.axis}; use axis -1, that of the channels"
     return None
 

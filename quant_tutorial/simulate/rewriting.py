@@ -46,17 +46,10 @@ def _separable(build: Builder, layer: keras.Layer, x: Any) -> Any:
         if flat
         else (_layers.DepthwiseConv2D, _layers.Conv2D)
     )
-    padding = layer.padding
-    if padding == "causal":
-        before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-        x = build.layer(_layers.ZeroPadding1D, x, part="padding", padding=(before, 0))[1]
-        padding = "valid"
     name = activation_name(layer.activation)
-    names = ("kernel_size", "strides", "dilation_rate", "depth_multiplier")
+    names = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")
     settings = {n: getattr(layer, n) for n in names}
-    depthwise, x = build.layer(
-        kinds[0], x, part="depthwise", padding=padding, use_bias=False, **settings
-    )
+    depthwise, x = build.layer(kinds[0], x, part="depthwise", use_bias=False, **settings)
     depthwise.set_weights([layer.depthwise_kernel])
     fused = name if name in ("relu", "relu6") else "linear"
     pointwise, x = build.layer(

@@ -5,9 +5,10 @@ a model's ranges once; after that it chooses the quantization parameters of any 
 `staged.StagedRun` runs it so fast that the accuracy on a whole test set can follow a slider.
 
 Everything is computed in float32 on the values that the integers stand for, as in Jacob et al.
-(CVPR 2018), section 3. Two roundings of LiteRT's integer kernels are left out: that of the bias,
-whose int32 steps are very small at 8 bits, and that of the scale ratio (lesson 07). Float sums are
-rounded instead, in their last digits.
+(CVPR 2018), section 3. Constants that LiteRT's ops read, such as the factors of a batch norm that
+no convolution takes in, have as many bits as what is computed from them. Two roundings of LiteRT's
+integer kernels are left out: that of the bias, whose int32 steps are very small at 8 bits, and that
+of the scale ratio (lesson 07). Float sums are rounded instead, in their last digits.
 """
 
 from __future__ import annotations
@@ -148,12 +149,21 @@ class Simulator:
         return with_params(self.model, params)
 
     def weight_bytes(self, params: ModelParams) -> int:
-        """Count the bytes of all weights, packed at their bit widths, and of biases, 4 each."""
-        biases = sum(int(np.prod(w.shape)) for w in self.model.weights) - sum(
-            weights.size for weights in self.weights.values()
-        )
-        bits = {name: p.bits if p else 32 for name, p in params.weights.items()}
-        return sum(packed_bytes(self.weights[n].size, bits[n]) for n in bits) + 4 * biases
+        """Count the bytes of all weights, packed at their bit widths, and of biases, 4 each.
+
+        Other constants, such as those of a batch norm that is not folded, count with their bits.
+        """
+        parts = [
+            (self.weights[name].size, 32 if chosen is None else chosen.bits)
+            for name, chosen in params.weights.items()
+        ]
+        for node in self.nodes:
+            if node.constant:
+                constant = self.model.get_layer(node.constant).constant
+                parts.append((int(np.prod(constant.shape)), bits_of(params, node) or 32))
+        values = sum(int(np.prod(variable.shape)) for variable in self.model.weights)
+        biases = values - sum(count for count, _ in parts)
+        return sum(packed_bytes(count, bits) for count, bits in parts) + 4 * biases
 
     def _measured(self, images: NDArray[np.float32]) -> dict[str, Statistics]:
         """Collect statistics of the float model's values at each node with a calibrated range."""
@@ -193,7 +203,11 @@ class Simulator:
 def _activation_params(
     statistics: Mapping[str, Statistics], node: Node, scheme: TensorScheme
 ) -> QuantParams:
-    """Return the parameters of a node's values."""
+    """Return the parameters of a node's values.
+
+    The range from the smallest to the largest value is that of the TFLite converter's calibrator,
+    with the values that overwrite the node's; see `Node`. The other calibrators see its own alone.
+    """
     if node.kind == "fixed":
         low, high = node.ends
         scale = (high - low) / 2**scheme.bits
