@@ -25,6 +25,7 @@ INT8 = Path(__file__).parent / "data" / "baseline_int8.tflite"
 # How the colour model's channels are spread: by factors from 2^−2 to 2^2.
 _SPREAD, _SPREAD_SEED = 2, 2026
 _COMMAND = "python -m quant_tutorial.training"
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _OTHER_FLOATS = {"float16", "bfloat16", "float64"}
 
 
@@ -214,7 +215,8 @@ def weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     Biases and batch norm are left out. Keras calls a layer's weights without the bias its kernel.
 
     The output channels are on the last axis. The weights of a depthwise convolution, of shape
-    (height, width, input channels, multiplier), are reshaped to (height, width, output channels).
+    (height, width, input channels, multiplier), are reshaped to (height, width, output channels),
+    and the last two axes of a transposed convolution's are swapped.
 
     Raises:
         ValueError: for a nested model with weights, whose layers have no names of their own here.
@@ -342,8 +344,18 @@ def require_finite_weights(model: Any) -> None:
 def set_weights(model: keras.Model, new: Mapping[str, NDArray[np.floating]]) -> None:
     """Assign weights, in the form that `weights` returns, to a model's layers (lesson 04)."""
     for name, values in new.items():
-        variable = model.get_layer(name).kernel
-        variable.assign(np.reshape(values, variable.shape))
+        layer = model.get_layer(name)
+        layer.kernel.assign(keras_layout(layer, values))
+
+
+def keras_layout(layer: keras.Layer, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return weights, in the form that `weights` returns, in that of the layer's kernel.
+
+    Lesson 08.
+    """
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return np.swapaxes(weights, -1, -2)
+    return np.reshape(weights, layer.kernel.shape)
 
 
 def litert_layout(layer: keras.Layer, kernel: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -351,16 +363,20 @@ def litert_layout(layer: keras.Layer, kernel: NDArray[np.generic]) -> NDArray[np
 
     `kernel` holds the weights in the form that `weights` returns. LiteRT has the output channels on
     the first axis. In a depthwise convolution they are on the last, and an axis of length 1 is
-    first.
+    first. A convolution of one dimension has a height of 1.
     """
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
+    if isinstance(layer, (keras.layers.Conv1D, keras.layers.DepthwiseConv1D)):
+        kernel = kernel[np.newaxis]
+    if isinstance(layer, _DEPTHWISE):
         return kernel[np.newaxis]
     return np.ascontiguousarray(np.moveaxis(kernel, -1, 0))
 
 
 def _by_output_channel(layer: keras.Layer, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return kernel.reshape(*kernel.shape[:2], -1)
+    if isinstance(layer, _DEPTHWISE):
+        return kernel.reshape(*kernel.shape[:-2], -1)
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return np.swapaxes(kernel, -1, -2)
     return kernel
 
 
@@ -405,7 +421,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         if layer.weights and not isinstance(layer, keras.Model):
             original = graph.get_layer(layer.name)
             norm = folds.get(layer.name)
-            layer.set_weights(_folded_weights(original, norm) if norm else original.get_weights())
+            weights = original.get_weights()
+            layer.set_weights(with_norm(original, weights, norm) if norm else weights)
     return folded
 
 
@@ -455,20 +472,44 @@ def _layer_before(norm: keras.layers.BatchNormalization, model: keras.Model) -> 
     return before
 
 
-def _folded_weights(
-    layer: keras.Layer, norm: keras.layers.BatchNormalization
+def with_norm(
+    layer: keras.Layer,
+    weights: list[NDArray[np.float32]],
+    norm: keras.layers.BatchNormalization,
 ) -> list[NDArray[np.float32]]:
-    """Return the weights and the bias that replace a layer and the batch norm after it."""
-    weights = layer.get_weights()
-    kernel, bias = weights if layer.use_bias else (weights[0], 0.0)
+    """Return the weights and the bias that replace a layer's and the batch norm after it.
+
+    Lesson 04.
+    """
+    kernel, bias = weights if len(weights) == 2 else (weights[0], 0.0)
+    gain, offset = norm_constants(norm)
+    bias = (bias - norm.moving_mean.numpy()) * gain + offset
+    return [scaled_kernel(layer, kernel, gain), bias]
+
+
+def norm_constants(
+    norm: keras.layers.BatchNormalization,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return γ/√(variance + ε) and β of a batch norm, one for each channel (lesson 04)."""
     gain = 1 / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
     gain = gain * norm.gamma.numpy() if norm.scale else gain
-    offset = norm.beta.numpy() if norm.center else 0.0
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        kernel = kernel * gain.reshape(kernel.shape[2:])  # (input channels, multiplier)
-    else:
-        kernel = kernel * gain  # the output channels are the last axis
-    return [kernel, (bias - norm.moving_mean.numpy()) * gain + offset]
+    return gain, norm.beta.numpy() if norm.center else np.zeros_like(gain)
+
+
+def scaled_kernel(
+    layer: keras.Layer, kernel: NDArray[np.float32], gain: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return Keras' weights of a layer with each output channel multiplied (lesson 04).
+
+    `gain` holds one factor, or one for each channel.
+    """
+    if np.size(gain) == 1:
+        return kernel * gain
+    if isinstance(layer, _DEPTHWISE):
+        return kernel * gain.reshape(kernel.shape[-2:])  # (input channels, multiplier)
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return kernel * gain[:, np.newaxis]  # (…, output channels, input channels)
+    return kernel * gain  # the output channels are the last axis
 
 
 def figures_path(weights: Path) -> Path:
