@@ -39,14 +39,16 @@ from quant_tutorial.integer.arithmetic import (
     rescale_once,
     rounding_shift,
     saturate,
+    subtract_zero_point,
 )
-from quant_tutorial.integer.loading import load
+from quant_tutorial.integer.loading import OPS, load
 from quant_tutorial.integer.model import IntegerModel, Step, predict, run, run_all
-from quant_tutorial.integer.ops import same_padding, subtract_zero_point, windows
+from quant_tutorial.integer.ops import same_padding, windows
 
 __all__ = [
     "INT32_MAX",
     "INT32_MIN",
+    "OPS",
     "IntegerModel",
     "Output",
     "Step",

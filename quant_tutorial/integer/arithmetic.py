@@ -129,3 +129,12 @@ def saturate(values: NDArray[np.signedinteger], output: Output) -> NDArray[np.in
     """
     low, high = output.lowest - output.zero_point, output.highest - output.zero_point
     return (np.clip(values, low, high) + output.zero_point).astype(output.dtype)
+
+
+def subtract_zero_point(x: NDArray[np.integer], zero_point: int) -> NDArray[np.int32]:
+    """Subtract the zero point, which leaves the distance from real 0 in steps (lesson 07).
+
+    A step is the scale of the tensor. `x` may have any shape. The result lies in [−255, 255], which
+    does not fit into 8 bits.
+    """
+    return x.astype(np.int32) - zero_point

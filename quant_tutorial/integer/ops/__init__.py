@@ -1,0 +1,122 @@
+"""Compute each op of a full-integer model: integers in, integers out (lesson 07).
+
+Every result equals that of LiteRT's reference kernel. Of two ops it is that of the optimized
+kernel: the reference kernel of SUM in ai-edge-litert 2.3 leaves the zero point out, and for TILE
+there is none.
+"""
+
+from quant_tutorial.integer.ops.activations import (
+    absolute,
+    hard_swish,
+    leaky_relu,
+    look_up,
+    prelu,
+    requantize,
+)
+from quant_tutorial.integer.ops.convolving import (
+    Padding,
+    Pair,
+    convolve,
+    depthwise_convolve,
+    fully_connected,
+    multiply_matrices,
+    same_padding,
+    transpose_convolve,
+    windows,
+)
+from quant_tutorial.integer.ops.elementwise import (
+    add,
+    divide,
+    greater,
+    maximum,
+    minimum,
+    multiply,
+    select,
+    squared_difference,
+    subtract,
+)
+from quant_tutorial.integer.ops.exponentials import softmax
+from quant_tutorial.integer.ops.moving import (
+    batch_to_space,
+    concatenate,
+    depth_to_space,
+    flip,
+    gather,
+    mirror_pad,
+    pad,
+    reshape,
+    space_to_batch,
+    space_to_depth,
+    stack,
+    stretch,
+    take_slice,
+    tile,
+    transpose,
+)
+from quant_tutorial.integer.ops.reducing import (
+    add_up,
+    average_pool,
+    largest,
+    max_pool,
+    mean,
+    position_of_largest,
+    position_of_smallest,
+    smallest,
+)
+from quant_tutorial.integer.ops.resizing import bilinear, nearest
+from quant_tutorial.integer.ops.roots import normalize, reciprocal_root
+
+__all__ = [
+    "Padding",
+    "Pair",
+    "absolute",
+    "add",
+    "add_up",
+    "average_pool",
+    "batch_to_space",
+    "bilinear",
+    "concatenate",
+    "convolve",
+    "depth_to_space",
+    "depthwise_convolve",
+    "divide",
+    "flip",
+    "fully_connected",
+    "gather",
+    "greater",
+    "hard_swish",
+    "largest",
+    "leaky_relu",
+    "look_up",
+    "max_pool",
+    "maximum",
+    "mean",
+    "minimum",
+    "mirror_pad",
+    "multiply",
+    "multiply_matrices",
+    "nearest",
+    "normalize",
+    "pad",
+    "position_of_largest",
+    "position_of_smallest",
+    "prelu",
+    "reciprocal_root",
+    "requantize",
+    "reshape",
+    "same_padding",
+    "select",
+    "smallest",
+    "softmax",
+    "space_to_batch",
+    "space_to_depth",
+    "squared_difference",
+    "stack",
+    "stretch",
+    "subtract",
+    "take_slice",
+    "tile",
+    "transpose",
+    "transpose_convolve",
+    "windows",
+]
