@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ INT8 = Path(__file__).parent / "data" / "baseline_int8.tflite"
 _SPREAD, _SPREAD_SEED = 2, 2026
 _COMMAND = "python -m quant_tutorial.training"
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+# These have weights, and multiply each value with one of them.
+_ELEMENTWISE = (*(keras.layers.BatchNormalization, keras.layers.Normalization, keras.layers.PReLU),)
 _OTHER_FLOATS = {"float16", "bfloat16", "float64"}
 
 
@@ -188,25 +191,39 @@ def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
 def multiply_adds(model: keras.Model) -> int:
     """Count the multiply-adds (a multiplication and its addition) for one image (lesson 01).
 
-    Convolutions and dense layers are counted, those of nested models as well; biases, batch norm
-    and pooling are left out.
+    Convolutions and dense layers are counted, those of nested models as well, and a layer that is
+    used several times at each use. Biases, batch norm, other multiplications of single values and
+    pooling are left out.
 
     Raises:
         ValueError: for any other layer with weights, and for a model without a graph of layers.
     """
-    total = 0
-    for layer in layer_graph(model).layers:
-        if isinstance(layer, keras.Model):
-            total += multiply_adds(layer)
-        elif isinstance(layer, keras.layers.DepthwiseConv2D):
-            total += int(np.prod(layer.output.shape[1:])) * int(np.prod(layer.kernel.shape[:2]))
-        elif isinstance(layer, keras.layers.Conv2D):
-            total += int(np.prod(layer.output.shape[1:])) * int(np.prod(layer.kernel.shape[:3]))
-        elif isinstance(layer, keras.layers.Dense):
-            total += int(np.prod(layer.output.shape[1:])) * layer.kernel.shape[0]
-        elif layer.weights and not isinstance(layer, keras.layers.BatchNormalization):
-            raise ValueError(f"Layer {layer.name} ({type(layer).__name__}) cannot be counted.")
-    return total
+    graph = layer_graph(model)
+    uses = [node for node in graph._nodes if isinstance(node.operation, keras.Layer)]
+    return sum(
+        _multiply_adds(node.operation, node.input_tensors[0].shape, node.outputs[0].shape)
+        for node in uses
+        if not isinstance(node.operation, keras.layers.InputLayer)
+    )
+
+
+def _multiply_adds(layer: keras.Layer, before: Sequence[int], after: Sequence[int]) -> int:
+    """Return the multiply-adds of one use of a layer, by the shapes of its input and output."""
+    kinds = keras.layers
+    if isinstance(layer, keras.Model):
+        return multiply_adds(layer)
+    if isinstance(layer, _DEPTHWISE):
+        return math.prod(after[1:]) * math.prod(layer.kernel.shape[:-2])
+    if isinstance(layer, (kinds.SeparableConv1D, kinds.SeparableConv2D)):
+        each = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        return math.prod(after[1:-1]) * each
+    if isinstance(layer, (kinds.Conv1DTranspose, kinds.Conv2DTranspose)):
+        return math.prod(before[1:-1]) * math.prod(layer.kernel.shape)
+    if isinstance(layer, (kinds.Conv1D, kinds.Conv2D, kinds.Dense)):
+        return math.prod(after[1:]) * math.prod(layer.kernel.shape[:-1])
+    if layer.weights and not isinstance(layer, _ELEMENTWISE):
+        raise ValueError(f"Layer {layer.name} ({type(layer).__name__}) cannot be counted.")
+    return 0
 
 
 def weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
