@@ -24,6 +24,13 @@ According to measurements, the kernels of ai-edge-litert 2.3 round as follows:
 - A rescaling rounds twice (`rescale`), first the product and then the shift.
 - Only FULLY_CONNECTED rounds once (`rescale_once`): its kernel multiplies the accumulator by M as a
   64-bit float. Two roundings would change 48 of the baseline's 100,000 logits.
+- Functions such as LOGISTIC and TANH are tables of their 256 results, which `load` makes.
+
+Two ops equal LiteRT's optimized kernels instead. The reference kernel of SUM is wrong: it leaves
+the zero point out. For TILE there is none.
+
+`OPS` names the ops that are covered, nearly all of those that the converter has an int8 version of;
+what is left out stands in `integer.loading`.
 
 No int32 overflows: `load` refuses a layer whose accumulator could overflow, products are computed
 in int64, and values are clamped before a zero point is added.

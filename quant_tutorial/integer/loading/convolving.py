@@ -10,6 +10,7 @@ from quant_tutorial.integer.arithmetic import INT32_MAX
 from quant_tutorial.integer.loading.source import (
     WAY_OUT,
     Built,
+    NotCoveredError,
     Source,
     check_count,
     output_of,
@@ -46,7 +47,7 @@ def _weighted(
         bias.astype(np.int64)
     )
     if largest.max() > INT32_MAX:
-        raise ValueError(
+        raise NotCoveredError(
             f"{source.op} sums products up to {largest.max()}, more than an int32 holds "
             f"({INT32_MAX}): the layer has too many inputs. {WAY_OUT}."
         )

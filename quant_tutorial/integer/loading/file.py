@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -18,10 +19,17 @@ from quant_tutorial.integer.loading import (
     shapes,
     tables,
 )
-from quant_tutorial.integer.loading.source import WAY_OUT, Built, Source, read_only
+from quant_tutorial.integer.loading.source import (
+    WAY_OUT,
+    Built,
+    NotCoveredError,
+    Source,
+    read_only,
+)
 from quant_tutorial.integer.model import IntegerModel, Step
 
 import numpy as np
+from numpy.typing import NDArray
 
 _BUILDERS: Mapping[str, Callable[[Source], Built | list[Built]]] = MappingProxyType(
     {
@@ -96,8 +104,7 @@ _BUILDERS: Mapping[str, Callable[[Source], Built | list[Built]]] = MappingProxyT
         "UNPACK": moving.unstack,
     }
 )
-OPS = tuple(sorted(_BUILDERS))
-"""The types of ops that integer-only inference covers (lesson 07)."""
+OPS = tuple(sorted(_BUILDERS))  # the types of ops that integer-only inference covers
 _ANSWERS = ("ARG_MAX", "ARG_MIN")  # their output counts, and has no scale
 
 
@@ -130,29 +137,19 @@ def load(model_bytes: bytes, *, multiplier_bits: int | None = None) -> IntegerMo
             tuple(tensors[tensor.index] for tensor in op.outputs),
             multiplier_bits,
         )
-        for output, built in zip(op.outputs, _built(source), strict=True):
-            function, arguments = built.function, built.arguments
-            values = [tensor.data for tensor in built.inputs]
-            if all(value is not None for value in values):
-                tensors[output.index] = _with_data(output, function(*values, **arguments))
-                continue
-            _check_types(source)
-            shape = output.shape
-            if not _is_known(output):
-                shape = np.shape(function(*map(_zeros, built.inputs), **arguments))
-                tensors[output.index] = replace(output, shape=shape)
-            keeps_images &= built.keeps_images and _count_images(
-                *(tensor for tensor in built.inputs if tensor.data is None), tensors[output.index]
-            )
-            steps.append(
-                Step(
-                    op.type,
-                    tuple(tensor.index for tensor in built.inputs),
-                    output.index,
-                    function,
-                    MappingProxyType(arguments),
-                )
-            )
+        with _own_words(source):
+            for output, built in zip(source.outputs, _built(source), strict=True):
+                if all(tensor.data is not None for tensor in built.inputs):
+                    tensors[output.index] = _computed(output, built)
+                    continue
+                tensors[output.index] = _with_lengths(output, built)
+                flowing = (tensor for tensor in built.inputs if tensor.data is None)
+                rows = _count_images(*flowing, tensors[output.index])
+                keeps_images = keeps_images and built.keeps_images and rows
+                steps.append(_step(source, output, built))
+    for tensor in graph.outputs:
+        if tensors[tensor.index].data is not None:
+            raise NotCoveredError(f"The output {tensor.name!r} does not depend on the images.")
     constants = {
         index: tensors[index].data
         for step in steps
@@ -169,12 +166,23 @@ def load(model_bytes: bytes, *, multiplier_bits: int | None = None) -> IntegerMo
     )
 
 
+@contextlib.contextmanager
+def _own_words(source: Source) -> Iterator[None]:
+    """Name the op where a damaged file leads Python or NumPy to an error."""
+    try:
+        yield
+    except NotCoveredError:
+        raise
+    except (ArithmeticError, LookupError, AttributeError, TypeError, ValueError) as error:
+        raise source.refuse(f"inputs or options that do not fit it ({error})") from error
+
+
 def _built(source: Source) -> Sequence[Built]:
     """Return the steps of an op, one for each output."""
     if (whole := shapes.whole_numbers(source)) is not None:
         return [whole]
     if source.name not in _BUILDERS:
-        raise ValueError(
+        raise NotCoveredError(
             f"Integer-only inference does not cover {source.op}; integer.OPS lists the ops that it "
             f"covers. {WAY_OUT}."
         )
@@ -195,7 +203,7 @@ def _check_types(source: Source) -> None:
         if tensor.type == "bool" or (tensor is source.output and source.name in _ANSWERS):
             continue
         if tensor.type not in types or len(tensor.scales) != 1:
-            raise ValueError(
+            raise NotCoveredError(
                 f"The tensor {tensor.name!r} of {source.op} is {tensor.type}, and integer-only "
                 "inference needs int8 with one scale: convert the model with "
                 f"tflite.convert(model, 'int8', calibration=images), or else {WAY_OUT}."
@@ -211,23 +219,42 @@ def _check_entry(entry: Tensor) -> None:
         )
 
 
-def _is_known(tensor: Tensor) -> bool:
-    """Tell whether the file gives the lengths of a tensor, except for the number of images."""
-    return bool(tensor.shape) and min(tensor.shape[1:], default=1) >= 0
-
-
 def _for_one_image(tensor: Tensor) -> Tensor:
     if tensor.shape[:1] != (-1,):
         return tensor
     return replace(tensor, shape=(1, *tensor.shape[1:]))
 
 
-def _with_data(tensor: Tensor, values: Any) -> Tensor:
-    return replace(tensor, shape=np.shape(values), data=read_only(values))
+def _computed(output: Tensor, built: Built) -> Tensor:
+    """Return an output that does not depend on the images, with its values."""
+    values = built.function(*(tensor.data for tensor in built.inputs), **built.arguments)
+    return replace(output, shape=np.shape(values), data=read_only(values))
 
 
-def _zeros(tensor: Tensor) -> Any:
-    return np.zeros(tensor.shape, tensor.dtype) if tensor.data is None else tensor.data
+def _with_lengths(output: Tensor, built: Built) -> Tensor:
+    """Return an output with all its lengths, tried out where the file does not have them."""
+    if output.shape and min(output.shape) >= 0:
+        return output
+    values = map(_example, built.inputs)
+    return replace(output, shape=np.shape(built.function(*values, **built.arguments)))
+
+
+def _example(tensor: Tensor) -> NDArray[Any]:
+    """Return values that every op takes: not 0, by which none divides, and nothing below it."""
+    if tensor.data is not None:
+        return tensor.data
+    value = min(int(tensor.zero_points[0]) + 1, 127) if len(tensor.zero_points) else 1
+    return np.full(tensor.shape, value, tensor.dtype)
+
+
+def _step(source: Source, output: Tensor, built: Built) -> Step:
+    return Step(
+        source.name,
+        tuple(tensor.index for tensor in built.inputs),
+        output.index,
+        built.function,
+        MappingProxyType(built.arguments),
+    )
 
 
 def _count_images(*tensors: Tensor) -> bool:

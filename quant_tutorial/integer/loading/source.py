@@ -26,6 +26,10 @@ _ACTIVATION_ENDS: Mapping[str, tuple[float | None, float | None]] = MappingProxy
 WAY_OUT = "LiteRT runs such a file: use tflite.predict"
 
 
+class NotCoveredError(ValueError):
+    """An op that integer-only inference leaves to LiteRT."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """One op of the file, from which a builder makes a step."""
@@ -61,9 +65,9 @@ class Source:
             raise self.refuse(f"an input {found.name!r} that depends on the image")
         return found.data
 
-    def refuse(self, what: str) -> ValueError:
+    def refuse(self, what: str) -> NotCoveredError:
         """Return the error for something about this op that is not covered."""
-        return ValueError(
+        return NotCoveredError(
             f"Integer-only inference does not cover {self.op} with {what}. {WAY_OUT}."
         )
 
@@ -136,7 +140,7 @@ def activation_range(source: Source, activation: int) -> Pair:
 def check_count(source: Source, count: int, largest: int = 255) -> None:
     """Refuse a sum of so many values that an int32 may have no room for it."""
     if largest * count > INT32_MAX:
-        raise ValueError(
+        raise NotCoveredError(
             f"{source.op} sums {count} values, more than an int32 has room for. {WAY_OUT}."
         )
 
