@@ -341,6 +341,29 @@ def require_float32(model: Any) -> None:
             )
 
 
+def require_same_shapes(model: Any) -> None:
+    """Raise a ValueError for a RandomCrop that crops: in inference its output is no such crop.
+
+    Keras leaves the images as they are then, and still gives its output the shape of the crop.
+    Lesson 06.
+
+    Args:
+        model: A Keras 3 or tf_keras model.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        if not isinstance(layer, keras.layers.RandomCrop):
+            continue
+        for node in layer._inbound_nodes:
+            before, after = node.input_tensors[0].shape, node.outputs[0].shape
+            if before != after:
+                raise ValueError(
+                    f"Layer {layer.name} (RandomCrop) makes {after[1:]} of images of the shape "
+                    f"{before[1:]} in training only, and Keras leaves them as they are in "
+                    "inference: put keras.layers.CenterCrop in its place, and crop at random in "
+                    "the data set."
+                )
+
+
 def require_finite_weights(model: Any) -> None:
     """Raise a ValueError for weights that are NaN or infinite, with the layer's name (lesson 06).
 

@@ -402,9 +402,28 @@ class TestAugmentation:
             np.testing.assert_allclose(old(given), models.predict(model, given), atol=1e-5)
 
     def test_a_crop_that_does_something_stays_refused(self) -> None:
+        """In inference Keras crops nothing, and says that it does."""
         model = keras.Sequential([keras.Input(SHAPE), layers.RandomCrop(6, 6, name="crop")])
-        with pytest.raises(ValueError, match="Layer crop"):
-            simulate.prepare(model)
+        assert models.predict(model, images()).shape[1:] == SHAPE != model.output_shape[1:]
+        for use in (
+            simulate.prepare,
+            lambda model: tflite.convert(model, "float32"),
+            tflite.export_litert,
+        ):
+            with pytest.raises(ValueError, match=r"Layer crop .*\(6, 6, 1\).*layers.CenterCrop"):
+                use(model)
+
+    @pytest.mark.parametrize("size", [(6, 6), (5, 8), (7, 2)])
+    def test_a_crop_of_the_middle(self, size: tuple[int, int]) -> None:
+        model = keras.Sequential(
+            [keras.Input(SHAPE), layers.CenterCrop(*size), layers.Conv2D(2, 1)]
+        )
+        prepared = simulate.prepare(model)
+        expected = models.predict(model, images())
+        np.testing.assert_allclose(models.predict(prepared, images()), expected, atol=1e-6)
+        larger = keras.Sequential([keras.Input(SHAPE), layers.CenterCrop(9, 6, name="crop")])
+        with pytest.raises(ValueError, match=r"Layer crop .*makes the images larger; use Resizing"):
+            simulate.prepare(larger)
 
     @pytest.mark.slow
     def test_a_layer_of_the_readers_own_that_trains_by_default(self) -> None:

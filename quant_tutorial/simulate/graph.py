@@ -92,6 +92,7 @@ def prepare(model: keras.Model) -> keras.Model:
     """
     graph = _functional(model)
     models.require_float32(graph)
+    models.require_same_shapes(graph)
     models.require_finite_weights(graph)
     return fold(canonical(graph))
 

@@ -41,7 +41,7 @@ def is_idle(layer: Any) -> bool:
     if isinstance(layer, keras.Model):
         inner = [one for one in layer.layers if not isinstance(one, _layers.InputLayer)]
         return bool(inner) and all(map(is_idle, inner))
-    if isinstance(layer, _layers.RandomCrop):  # in inference it crops the middle
+    if isinstance(layer, _layers.RandomCrop):  # see models.require_same_shapes
         uses = layer._inbound_nodes
         return all(use.outputs[0].shape == use.input_tensors[0].shape for use in uses)
     return isinstance(layer, IDLE)

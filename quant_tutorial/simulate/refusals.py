@@ -23,8 +23,8 @@ _TREATED = (
     "Softmax, the activations linear, relu, relu6, leaky_relu, sigmoid, tanh, hard_sigmoid, silu "
     "(swish), hard_silu, gelu, exponential and softmax, Add, Subtract, Multiply, Average, Maximum, "
     "Minimum, Concatenate, max and average pooling, Flatten, Reshape, Permute, RepeatVector, zero "
-    "padding, cropping, up-sampling, Resizing, Rescaling, Normalization, Dropout, layers that only "
-    "augment in training, models of these layers, operators such as x + y, and the functions of "
+    "padding, cropping, CenterCrop, up-sampling, Resizing, Rescaling, Normalization, Dropout, "
+    "layers that only augment in training, models of these layers, operators such as x + y, and the functions of "
     "keras.ops that do the same as these layers"
 )
 
@@ -103,6 +103,14 @@ def _aspect(layer: keras.layers.Resizing) -> str | None:
     return None
 
 
+def _center_crop(layer: keras.layers.CenterCrop) -> str | None:
+    for node in layer._inbound_nodes:
+        height, width = node.input_tensors[0].shape[1:3]
+        if height < layer.height or width < layer.width:
+            return "it makes the images larger; use Resizing"
+    return None
+
+
 def _inputs(layer: keras.Layer) -> str | None:
     if not all(is_tensor(x) for node in layer._inbound_nodes for x in node.arguments.args[0]):
         return "one of its inputs is no layer's output; use an operator, such as x * 2"
@@ -116,6 +124,7 @@ _SETTINGS: dict[Any, Callable[[Any], str | None]] = {
     _layers.Normalization: _normalization,
     (_layers.UpSampling2D, _layers.Resizing): _interpolation,
     _layers.Resizing: _aspect,
+    _layers.CenterCrop: _center_crop,
     (*MERGES.values(), _layers.Average): _inputs,
 }
 

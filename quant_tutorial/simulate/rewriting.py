@@ -110,6 +110,14 @@ def _normalization(build: Builder, layer: keras.Layer, x: Any) -> Any:
     return build.constant("multiply", x, 1 / deviation)
 
 
+def _center_crop(build: Builder, layer: keras.Layer, x: Any) -> Any:
+    ends = []
+    for before, after in zip(x.shape[1:3], (layer.height, layer.width), strict=True):
+        start = (before - after) // 2
+        ends.append([start, before - after - start])
+    return build.layer(_layers.Cropping2D, x, cropping=ends)[1]
+
+
 LAYERS: dict[type, Callable[..., Any]] = {
     **dict.fromkeys(WEIGHTED, _weighted),
     **dict.fromkeys((_layers.SeparableConv1D, _layers.SeparableConv2D), _separable),
@@ -121,6 +129,7 @@ LAYERS: dict[type, Callable[..., Any]] = {
     _layers.Average: _average,
     _layers.Concatenate: _concatenate,
     _layers.Rescaling: _rescaling,
+    _layers.CenterCrop: _center_crop,
     _layers.Normalization: _normalization,
 }
 

@@ -47,13 +47,14 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Wh
 
 
 def require_convertible(model: Any) -> None:
-    """Raise a ValueError for a Keras model with other types than float32, or with wrong weights.
+    """Raise a ValueError for a Keras model that the converter would take for another one.
 
     Args:
         model: A Keras 3 or tf_keras model, or the folder of a SavedModel, which is not looked at.
     """
     if not isinstance(model, (str, Path)):
         models.require_float32(model)
+        models.require_same_shapes(model)
         models.require_finite_weights(model)
 
 
