@@ -199,11 +199,15 @@ def multiply_adds(model: keras.Model) -> int:
         ValueError: for any other layer with weights, and for a model without a graph of layers.
     """
     graph = layer_graph(model)
-    uses = [node for node in graph._nodes if isinstance(node.operation, keras.Layer)]
+    uses = (
+        node
+        for nodes in graph._nodes_by_depth.values()
+        for node in nodes
+        if isinstance(node.operation, keras.Layer) and node.input_tensors
+    )
     return sum(
         _multiply_adds(node.operation, node.input_tensors[0].shape, node.outputs[0].shape)
         for node in uses
-        if not isinstance(node.operation, keras.layers.InputLayer)
     )
 
 

@@ -24,8 +24,8 @@ _TREATED = (
     "(swish), hard_silu, gelu, exponential and softmax, Add, Subtract, Multiply, Average, Maximum, "
     "Minimum, Concatenate, max and average pooling, Flatten, Reshape, Permute, RepeatVector, zero "
     "padding, cropping, CenterCrop, up-sampling, Resizing, Rescaling, Normalization, Dropout, "
-    "layers that only augment in training, models of these layers, operators such as x + y, and the functions of "
-    "keras.ops that do the same as these layers"
+    "layers that only augment in training, models of these layers, operators such as x + y, and "
+    "the functions of keras.ops that do the same as these layers"
 )
 
 
