@@ -112,7 +112,7 @@ MOVES: dict[str, Part] = {
     "UpSampling2D": layers.UpSampling2D(2),
     "Cropping2D": layers.Cropping2D(1),
     "Permute": layers.Permute((2, 1, 3)),
-    "Reshape": layers.Reshape((5, 20, 4)),
+    "Reshape": layers.Reshape((2, 8, 4)),
 }
 
 SINGLE: dict[str, Callable[[], keras.Model]] = {
@@ -185,28 +185,29 @@ SINGLE: dict[str, Callable[[], keras.Model]] = {
         shape=(12, 3),
     ),
     "RepeatVector": alone(layers.RepeatVector(3), layers.Conv1D(4, 3), shape=(8,)),
-    **{name: between(part) for name, part in MOVES.items() if name != "Reshape"},
-    "Reshape": between(layers.Reshape((2, 8, 4))),
+    **{name: between(part) for name, part in MOVES.items()},
     "Flatten": alone(layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)),
 }
 
 
-def activations(*parts: Part) -> Callable[[], keras.Model]:
-    """A model with a convolution after each of several activations, or what else stands there."""
+def side_by_side(*parts: Part) -> Callable[[], keras.Model]:
+    """A model with each of several parts between two convolutions, all joined at the end."""
 
     def make() -> keras.Model:
-        image = keras.Input((8, 8, 3), name="image")
-        x = layers.Conv2D(4, 3, name="first")(image)
+        image = keras.Input((6, 6, 3), name="image")
+        ends = []
         for number, part in enumerate(parts):
-            x = layers.Conv2D(4, 1, name=f"after{number}")(applied(part, x))
-        return keras.Model(image, x)
+            x = applied(part, layers.Conv2D(4, 3, name=f"before{number}")(image))
+            x = layers.Conv2D(3, 1, name=f"after{number}")(x)
+            ends.append(layers.Flatten(name=f"flat{number}")(x))
+        return keras.Model(image, layers.Dense(4, name="last")(layers.Concatenate()(ends)))
 
     return make
 
 
 TOGETHER: dict[str, Callable[[], keras.Model]] = {
-    "smooth activations": activations(*map(activation, ACTIVATIONS)),
-    "pieces of straight lines": activations(
+    "smooth activations": side_by_side(*map(activation, ACTIVATIONS)),
+    "pieces of straight lines": side_by_side(
         layers.LeakyReLU(0.2),
         layers.ReLU(negative_slope=0.1),
         layers.PReLU(alpha_initializer=keras.initializers.RandomUniform(0.1, 0.4)),
@@ -247,7 +248,7 @@ TOGETHER: dict[str, Callable[[], keras.Model]] = {
     "joins": branches(joins),
     "operators": branches(operators),
     "shared, nested, gated": alone(nested, shared, squeeze_and_excite),
-    "moves and resizing": activations(
+    "moves and resizing": side_by_side(
         *MOVES.values(),
         layers.MaxPooling2D(2),
         layers.UpSampling2D(2, interpolation="bilinear"),

@@ -81,10 +81,12 @@ def test_as_close_to_the_file_as_its_kernels_to_each_other(name: str) -> None:
         for kernels in ("default", "optimized" if "TILE" in graph.op_types else "reference")
     )
     ours = models.predict(found.simulator.simulated(found.params), found.images)
-    # One step, for values within float rounding of a tie, and what the kernels themselves differ.
-    allowed = 1 + np.rint(np.abs(default - reference).max() / found.scale)
-    assert np.abs(ours - default).max() / found.scale < allowed + 0.01
-    assert np.mean(np.abs(ours - default) > found.scale / 2) < 0.1
+    step = found.scale
+    # Where the kernels agree, a value within float rounding of a tie may go either way.
+    allowed = max(1, np.rint(np.abs(default - reference).max() / step))
+    off, theirs = np.abs(ours - default) / step, np.abs(reference - default) / step
+    assert off.max() < allowed + 0.01
+    assert np.mean(off > 0.5) < np.mean(theirs > 0.5) + 0.15
     assert len(np.unique(default)) > 8
 
 

@@ -37,7 +37,6 @@ def fold(model: keras.Model) -> keras.Model:
     absorbed = {one.name for found in after.values() for one in found}
     before = {layer.name: list(view.preceding(layer, absorbed)) for layer in view.weighted}
     values: dict[str, Any] = {}  # what the new layers take in
-    needs_bias = {n for n in after if any(map(_adds, (*after[n], *before[n])))}
 
     def call(layer: keras.Layer, args: tuple, kwargs: dict) -> Any:
         values[layer.name] = args[0]
@@ -45,18 +44,31 @@ def fold(model: keras.Model) -> keras.Model:
             return args[0]
         if isinstance(layer, _layers.BatchNormalization):
             return _affine(layer, args[0])
-        settings = {"use_bias": True} if layer.name in needs_bias else {}
-        copy = models.copied_layer(layer, **settings)
-        if before.get(layer.name):  # others may read the constant's result
+        if layer.name not in after:
+            return _copied(layer, layer.get_weights(), args, kwargs)
+        if before[layer.name]:  # others may read the constant's result
             args = (values[before[layer.name][-1].name],)
-        output = copy(*args, **kwargs)
-        if layer.name in after and (after[layer.name] or before[layer.name]):
-            copy.set_weights(_folded(layer, before[layer.name], after[layer.name]))
-        else:
-            copy.set_weights(layer.get_weights())
-        return output
+        weights = _folded(layer, before[layer.name], after[layer.name])
+        # LiteRT fuses a ReLU into a transposed convolution only if that has a bias other than 0.
+        if isinstance(layer, _layers.Conv2DTranspose) and not any(map(np.any, weights[1:])):
+            weights = weights[:1]
+        return _copied(layer, weights, args, kwargs, use_bias=len(weights) > 1)
 
     return rewritten(model, lambda graph, inputs: walk(graph, inputs, call))
+
+
+def _copied(
+    layer: keras.Layer,
+    weights: list[NDArray[np.float32]],
+    args: tuple,
+    kwargs: dict,
+    **settings: Any,
+) -> Any:
+    """Call a copy of a layer with these weights."""
+    copy = models.copied_layer(layer, **settings)
+    output = copy(*args, **kwargs)
+    copy.set_weights(weights)
+    return output
 
 
 class _View:

@@ -298,8 +298,8 @@ def _takes_activation(layer: keras.Layer) -> bool:
     if isinstance(layer, WithConstant):
         return layer.operation in ("add", "multiply", "subtract_from")
     if isinstance(layer, WEIGHTED):
-        linear = activation(layer) == "linear"
-        return linear and not isinstance(layer, _layers.Conv2DTranspose)
+        bare = isinstance(layer, _layers.Conv2DTranspose) and not layer.use_bias
+        return activation(layer) == "linear" and not bare
     return isinstance(layer, (*_SUMS, *_AVERAGING))
 
 
