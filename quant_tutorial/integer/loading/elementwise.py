@@ -184,7 +184,7 @@ def hard_swish(source: Source) -> Built:
     fine = np.float32(1 / 128) * source.input(0).scales[0]
     output = output_of(source, fine / source.output.scales[0])
     if output.shift > 0:
-        raise source.refuse("an output of more than 64 times the input's precision")
+        raise source.refuse("a scale of its input that is 128 times that of its output, or more")
     gate, gate_shift = multiplier_of(source, fine / np.float32(3 / 2**15))
     return _one_input(
         source,
