@@ -63,6 +63,11 @@ class TestCompare:
         assert tflite.compare(model, floats, x).step is None
         assert tflite.compare(floats, floats, x).sqnr_db == np.inf
 
+    def test_of_another_model(self, int8: bytes) -> None:
+        image = keras.Input(SHAPE)
+        with pytest.raises(ValueError, match=r"\(3, 72\), and .* \(3, 3\): compare a file with"):
+            tflite.compare(keras.Model(image, layers.Flatten()(image)), int8, images(3))
+
     def test_another_range_of_the_input(self, model: keras.Model, int8: bytes) -> None:
         assert tflite.compare(model, int8, images()).sqnr_db > 25
         assert tflite.compare(model, int8, 10 * images()).sqnr_db < 5

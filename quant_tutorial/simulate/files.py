@@ -66,7 +66,8 @@ def int8_file(
         packed: Whether weights of at most 4 bits take 4 bits in the file.
 
     Raises:
-        ValueError: for parameters for which LiteRT has no full-integer kernels.
+        ValueError: for parameters for which LiteRT has no full-integer kernels, and for a file that
+            would not compute what the simulation does.
     """
     for name, chosen in params.activations.items():
         if chosen is None or chosen.bits != 8:
@@ -103,8 +104,8 @@ def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> b
             as the weights.
 
     Raises:
-        ValueError: for a recipe of another kind or with too few bits, or for a layer that the
-            recipe leaves in float.
+        ValueError: for a recipe of another kind or with too few bits, for a layer that the recipe
+            leaves in float, or for a file that would not compute what the simulation does.
     """
     known = [name for name, recipe in tflite.RECIPES.items() if recipe.kind != "static"]
     bits = tflite.RECIPES[checked_choice("recipe_name", recipe_name, known)].weight_bits

@@ -57,7 +57,9 @@ def convert(
     """Convert a model with the TFLite converter and return the bytes of the file (lesson 06).
 
     The file takes one image at a time, as is usual on a device. For a batch of any size the
-    converter would add three integer ops to each Flatten, to compute the shape.
+    converter would add three integer ops to each Flatten, to compute the shape. Before the file is
+    returned, it is run on a few images, and its answers are compared with the model's; `compare`
+    says how far apart they are.
 
     Args:
         model: A built Keras 3 model or tf_keras model (such as TFMOT's) with one input, or the
@@ -88,8 +90,9 @@ def convert(
         ValueError: for an unknown mode, I/O type, layer or op; for calibration images that are
             missing, not an array, not finite, of the wrong shape or outside the range; for weights
             that are not finite or not float32, and a layer that computes NaN or infinite values
-            from these images; for a file that LiteRT cannot run, and a model of
-            `qat.quantize_aware`; for an option that does not match the mode; for a loop where
+            from these images; for a file that LiteRT cannot run, or whose answers are worse than
+            its rounding explains; for a model of `qat.quantize_aware`, and one of whose ops LiteRT
+            lacks some; for an option that does not match the mode; for a loop where
             activations are quantized; for an op that would stay in float in a full-integer file, or
             become an integer op although `float_layers` or `float_ops` exempts it; for whole
             numbers, such as those of words, that the file would round because the model takes

@@ -92,7 +92,8 @@ def apply_recipe(
         ValueError: for an unknown recipe; for calibration images that are missing, not needed, not
             finite, of the wrong shape or outside the range; for a file that is not a float file;
             for weights that are not finite, and an op that computes NaN or infinite values; when
-            the recipe quantizes nothing, and when LiteRT cannot run the result.
+            the recipe quantizes nothing, when LiteRT cannot run the result, and when its answers
+            are worse than its rounding explains.
     """
     chosen = RECIPES[checked_choice("recipe_name", recipe_name, RECIPES)]
     before = flatbuffer.graph(float_bytes, "float_bytes")
