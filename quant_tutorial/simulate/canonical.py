@@ -41,6 +41,7 @@ def canonical(model: keras.Model) -> keras.Model:
         return walk(graph, inputs, call)
 
     def call(operation: Any, args: tuple, kwargs: dict) -> Any:
+        args = args or tuple(kwargs.values())[:1]  # of layer(inputs=x)
         if has_no_effect(operation):
             return args[0]
         if isinstance(operation, keras.Model):

@@ -41,8 +41,6 @@ _RESHAPING = (_layers.Flatten, _layers.Reshape)
 _AVERAGING = (_layers.AveragePooling1D, _layers.AveragePooling2D)
 _MAX_POOLING = (_layers.MaxPooling1D, _layers.MaxPooling2D)
 _RESIZING = (_layers.UpSampling2D, _layers.Resizing)
-_SUMS = (_layers.Add, _layers.Subtract, _layers.Multiply)
-_SELECTING = (_layers.Maximum, _layers.Minimum)
 # The ranges that LiteRT prescribes for an op's output.
 _FIXED = {"softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
@@ -175,10 +173,6 @@ def nodes(model: keras.Model) -> tuple[Node, ...]:
         )
     if len(found) < 2:
         raise ValueError(f"model {model.name} computes nothing that could be quantized.")
-    for output in readers.outputs:
-        if output not in found:  # it moves values that others read, too
-            sources = _sources(output, readers.before, found)
-            found[output] = Node(output, output, output, "same", sources, None, like=output)
     return tuple(_with_calibration(_with_shared_ranges(found, readers), readers))
 
 
@@ -191,30 +185,24 @@ def _with_shared_ranges(found: dict[str, Node], readers: _Readers) -> list[Node]
     """
     by_name = {node.name: node for node in found.values()}
     groups: dict[str, set[str]] = {name: {name} for name in by_name}
-    leaders: dict[str, str] = {}
+    leaders: list[str] = []
 
     def prescribed(node: Node) -> bool:
         return node.kind == "fixed" or (
             node.kind == "same" and prescribed(by_name[node.sources[0]])
         )
 
-    for node in found.values():
+    for node in by_name.values():
         joins = _joins(readers.layers[node.layer])
-        if not joins and node.kind != "same":
+        if prescribed(node) or not (joins or node.kind == "same"):
             continue
         members = [node.name, *(s for s in node.sources if not prescribed(by_name[s]))]
-        if prescribed(node):
-            continue
         union = set().union(*(groups[name] for name in members))
-        for name in union:
-            groups[name] = union
+        groups |= dict.fromkeys(union, union)
         if joins:
-            leaders[node.name] = node.name
-    result = []
-    for node in found.values():
-        leading = [name for name in by_name if name in leaders and name in groups[node.name]]
-        result.append(replace(node, like=leading[-1]) if leading else node)
-    return result
+            leaders.append(node.name)
+    last = {name: leader for leader in leaders for name in groups[leader]}
+    return [replace(node, like=last.get(node.name, node.like)) for node in by_name.values()]
 
 
 def _with_calibration(found: Iterable[Node], readers: _Readers) -> list[Node]:
@@ -228,10 +216,7 @@ def _with_calibration(found: Iterable[Node], readers: _Readers) -> list[Node]:
     overwritten: dict[str, str] = {}
     for node in by_name.values():
         layer = readers.layers[node.layer]
-        adding = isinstance(layer, WithConstant) and layer.operation in (
-            *("add", "multiply", "subtract_from"),
-        )
-        if not (adding or isinstance(layer, _SUMS)) or node.end in readers.outputs:
+        if not _is_sum(layer) or node.end in readers.outputs:
             continue
         size = int(np.prod(layer.output.shape[1:]))
         for source in readers.before[layer.name]:
@@ -295,12 +280,17 @@ def _kind(layer: keras.Layer) -> Literal["range", "same", "fixed"]:
 
 def _takes_activation(layer: keras.Layer) -> bool:
     """Return whether LiteRT's op has a ReLU after it fused."""
-    if isinstance(layer, WithConstant):
-        return layer.operation in ("add", "multiply", "subtract_from")
     if isinstance(layer, WEIGHTED):
         bare = isinstance(layer, _layers.Conv2DTranspose) and not layer.use_bias
         return activation(layer) == "linear" and not bare
-    return isinstance(layer, (*_SUMS, *_AVERAGING))
+    return _is_sum(layer) or isinstance(layer, _AVERAGING)
+
+
+def _is_sum(layer: keras.Layer) -> bool:
+    """Return whether a layer adds, subtracts or multiplies two tensors, or one and a constant."""
+    if isinstance(layer, WithConstant):
+        return layer.operation in ("add", "multiply", "subtract_from")
+    return isinstance(layer, (_layers.Add, _layers.Subtract, _layers.Multiply))
 
 
 def _is_relu(layer: keras.Layer | None) -> bool:
@@ -318,7 +308,7 @@ def _joins(layer: keras.Layer) -> bool:
         return layer.operation in ("maximum", "minimum")
     if isinstance(layer, Function):
         return layer.operation == "clip"
-    return isinstance(layer, (_layers.Concatenate, *_SELECTING))
+    return isinstance(layer, (_layers.Concatenate, _layers.Maximum, _layers.Minimum))
 
 
 def _sources(name: str, before: dict[str, list[str]], ends: dict[str, Node]) -> tuple[str, ...]:

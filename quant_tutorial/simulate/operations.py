@@ -31,7 +31,6 @@ _WITH_CONSTANT: dict[str, Callable[[Any, Any], Any]] = {
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": _ops.abs,
     "clip": lambda x, x_min, x_max: _ops.clip(x, x_min, x_max),
-    "exp": _ops.exp,
     "gelu": keras.activations.gelu,
     "max": _ops.max,
     "mean": _ops.mean,

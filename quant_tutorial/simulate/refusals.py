@@ -40,7 +40,10 @@ def require_known(operation: Any) -> None:
     reason = _refused_training(operation)
     if reason is None and not has_no_effect(operation):
         if type(operation) not in LAYERS if is_layer else kind not in OPERATIONS:
-            reason = f"it is none of those that are treated. These are: {_TREATED}"
+            reason = (
+                f"build the model without it, from what is treated here ({_TREATED}), or measure "
+                "the file that tflite.convert makes of the model as it is"
+            )
         else:
             reason = _refused_settings(operation)
             if reason is None and not is_layer:
