@@ -209,6 +209,7 @@ def _with_marks(
 def _with_integers(model_bytes: bytes, model: keras.Model, params: ModelParams, bits: int) -> bytes:
     """Replace the marked integers in a file with the model's own."""
     content = bytearray(model_bytes)
+    written: dict[bytes, bytes] = {}
     for name, q in _integers(model, params).items():
         layer = model.get_layer(name)
 
@@ -216,13 +217,17 @@ def _with_integers(model_bytes: bytes, model: keras.Model, params: ModelParams, 
             values = models.litert_layout(layer, q)
             return values.ravel() if bits == 8 else flatbuffer.packed(values, bits)
 
-        found = flatbuffer.constant_view(content, stored(_marked(q, bits)), f"int{bits}")
+        marked, wanted = stored(_marked(q, bits)), stored(q)
+        found = flatbuffer.constant_view(content, marked, f"int{bits}")
+        if found is None and written.get(marked.tobytes()) == wanted.tobytes():
+            continue  # the file has the same weights once, as for the uses of a shared layer
         if found is None:
             raise ValueError(
                 f"Layer {name} ({type(layer).__name__}) has no {bits}-bit weights in the file: the "
                 "recipe leaves it in float, or the converter has merged it with another."
             )
-        found[:] = stored(q)
+        found[:] = wanted
+        written[marked.tobytes()] = wanted.tobytes()
     return bytes(content)
 
 
