@@ -145,6 +145,14 @@ class TestMemory:
         np.testing.assert_allclose(tflite.predict(content, images), expected, atol=1e-4)
 
 
+def test_a_table() -> None:
+    numbers = keras.Input((3,), dtype="int64")
+    x = layers.IntegerLookup(vocabulary=[4, 5, 6], name="words")(numbers)
+    model = keras.Model(numbers, layers.Dense(2)(layers.Flatten()(layers.Embedding(8, 4)(x))))
+    with pytest.raises(ValueError, match=r"^Layer words \(IntegerLookup\) looks values up"):
+        tflite.convert(model, "float32")
+
+
 @pytest.mark.parametrize(
     ("use_bias", "strides", "padding"),
     [(False, 2, "same"), (True, 2, "same"), (True, 1, "valid"), (False, 3, "valid")],

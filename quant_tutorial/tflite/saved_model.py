@@ -132,11 +132,7 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
     entry = model_input(model)
     shape = (1, *entry.shape[1:])
     if isinstance(model, keras.Model):
-        plain, spec = models.single_ended(model), export_spec(entry)
-        if _trains_unless_told(model):
-            _export_inference(plain, folder, tf.TensorSpec(spec.shape, entry.dtype, name="args_0"))
-            return
-        plain.export(folder, format="tf_saved_model", input_signature=[spec], verbose=False)
+        _write(models.single_ended(model), folder, tf.TensorSpec(shape, entry.dtype, name="args_0"))
         return
     name = "image"
     if isinstance(model, (str, Path)):
@@ -178,12 +174,26 @@ def _trains_unless_told(model: keras.Model) -> bool:
     return any("training" in known and known["training"].default is True for known in calls)
 
 
-def _export_inference(model: keras.Model, folder: str | Path, spec: tf.TensorSpec) -> None:
-    """Write a model as it is in inference; `model.export` leaves the mode to each layer."""
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", lambda x: model(x, training=False), [spec])
-    archive.write_out(str(folder), verbose=False)
+def _write(model: keras.Model, folder: str | Path, spec: tf.TensorSpec) -> None:
+    """Write a model as it is in inference.
+
+    `model.export` takes twice as long, because it looks at each layer, and lets layers augment. The
+    two signatures are those of `model.export`, so the converter makes the same file of both.
+    """
+    for layer in model._flatten_layers():
+        if hasattr(layer, "lookup_table"):
+            raise ValueError(
+                f"Layer {layer.name} ({type(layer).__name__}) looks values up in a table, for "
+                "which LiteRT has no op: do that before the model, and give it the numbers found."
+            )
+    holder = tf.Module()
+    holder.held = [variable.value for variable in model.variables]
+    # A layer that the reader has called with training=True stays in that mode.
+    mode = {"training": False} if _trains_unless_told(model) else {}
+    # Without autograph, which would look for loops in Keras' own code.
+    holder.serve = tf.function(lambda x: model(x, **mode), input_signature=[spec], autograph=False)
+    signatures = dict.fromkeys(("serve", "serving_default"), holder.serve)
+    tf.saved_model.save(holder, str(folder), signatures=signatures)
 
 
 def other_floats(folder: str | Path) -> tuple[str, str] | None:
