@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ INT8 = Path(__file__).parent / "data" / "baseline_int8.tflite"
 # How the colour model's channels are spread: by factors from 2^−2 to 2^2.
 _SPREAD, _SPREAD_SEED = 2, 2026
 _COMMAND = "python -m quant_tutorial.training"
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+# These have weights, and multiply each value with one of them.
+_ELEMENTWISE = (*(keras.layers.BatchNormalization, keras.layers.Normalization, keras.layers.PReLU),)
 _OTHER_FLOATS = {"float16", "bfloat16", "float64"}
 
 
@@ -187,25 +191,43 @@ def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
 def multiply_adds(model: keras.Model) -> int:
     """Count the multiply-adds (a multiplication and its addition) for one image (lesson 01).
 
-    Convolutions and dense layers are counted, those of nested models as well; biases, batch norm
-    and pooling are left out.
+    Convolutions and dense layers are counted, those of nested models as well, and a layer that is
+    used several times at each use. Biases, batch norm, other multiplications of single values and
+    pooling are left out.
 
     Raises:
         ValueError: for any other layer with weights, and for a model without a graph of layers.
     """
-    total = 0
-    for layer in layer_graph(model).layers:
-        if isinstance(layer, keras.Model):
-            total += multiply_adds(layer)
-        elif isinstance(layer, keras.layers.DepthwiseConv2D):
-            total += int(np.prod(layer.output.shape[1:])) * int(np.prod(layer.kernel.shape[:2]))
-        elif isinstance(layer, keras.layers.Conv2D):
-            total += int(np.prod(layer.output.shape[1:])) * int(np.prod(layer.kernel.shape[:3]))
-        elif isinstance(layer, keras.layers.Dense):
-            total += int(np.prod(layer.output.shape[1:])) * layer.kernel.shape[0]
-        elif layer.weights and not isinstance(layer, keras.layers.BatchNormalization):
-            raise ValueError(f"Layer {layer.name} ({type(layer).__name__}) cannot be counted.")
-    return total
+    graph = layer_graph(model)
+    uses = (
+        node
+        for nodes in graph._nodes_by_depth.values()
+        for node in nodes
+        if isinstance(node.operation, keras.Layer) and node.input_tensors
+    )
+    return sum(
+        _multiply_adds(node.operation, node.input_tensors[0].shape, node.outputs[0].shape)
+        for node in uses
+    )
+
+
+def _multiply_adds(layer: keras.Layer, before: Sequence[int], after: Sequence[int]) -> int:
+    """Return the multiply-adds of one use of a layer, by the shapes of its input and output."""
+    kinds = keras.layers
+    if isinstance(layer, keras.Model):
+        return multiply_adds(layer)
+    if isinstance(layer, _DEPTHWISE):
+        return math.prod(after[1:]) * math.prod(layer.kernel.shape[:-2])
+    if isinstance(layer, (kinds.SeparableConv1D, kinds.SeparableConv2D)):
+        each = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        return math.prod(after[1:-1]) * each
+    if isinstance(layer, (kinds.Conv1DTranspose, kinds.Conv2DTranspose)):
+        return math.prod(before[1:-1]) * math.prod(layer.kernel.shape)
+    if isinstance(layer, (kinds.Conv1D, kinds.Conv2D, kinds.Dense)):
+        return math.prod(after[1:]) * math.prod(layer.kernel.shape[:-1])
+    if layer.weights and not isinstance(layer, _ELEMENTWISE):
+        raise ValueError(f"Layer {layer.name} ({type(layer).__name__}) cannot be counted.")
+    return 0
 
 
 def weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
@@ -214,7 +236,8 @@ def weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     Biases and batch norm are left out. Keras calls a layer's weights without the bias its kernel.
 
     The output channels are on the last axis. The weights of a depthwise convolution, of shape
-    (height, width, input channels, multiplier), are reshaped to (height, width, output channels).
+    (height, width, input channels, multiplier), are reshaped to (height, width, output channels),
+    and the last two axes of a transposed convolution's are swapped.
 
     Raises:
         ValueError: for a nested model with weights, whose layers have no names of their own here.
@@ -322,6 +345,29 @@ def require_float32(model: Any) -> None:
             )
 
 
+def require_same_shapes(model: Any) -> None:
+    """Raise a ValueError for a RandomCrop that crops: in inference its output is no such crop.
+
+    Keras leaves the images as they are then, and still gives its output the shape of the crop.
+    Lesson 06.
+
+    Args:
+        model: A Keras 3 or tf_keras model.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        if not isinstance(layer, keras.layers.RandomCrop):
+            continue
+        for node in layer._inbound_nodes:
+            before, after = node.input_tensors[0].shape, node.outputs[0].shape
+            if before != after:
+                raise ValueError(
+                    f"Layer {layer.name} (RandomCrop) makes {after[1:]} of images of the shape "
+                    f"{before[1:]} in training only, and Keras leaves them as they are in "
+                    "inference: put keras.layers.CenterCrop in its place, and crop at random in "
+                    "the data set."
+                )
+
+
 def require_finite_weights(model: Any) -> None:
     """Raise a ValueError for weights that are NaN or infinite, with the layer's name (lesson 06).
 
@@ -342,8 +388,18 @@ def require_finite_weights(model: Any) -> None:
 def set_weights(model: keras.Model, new: Mapping[str, NDArray[np.floating]]) -> None:
     """Assign weights, in the form that `weights` returns, to a model's layers (lesson 04)."""
     for name, values in new.items():
-        variable = model.get_layer(name).kernel
-        variable.assign(np.reshape(values, variable.shape))
+        layer = model.get_layer(name)
+        layer.kernel.assign(keras_layout(layer, values))
+
+
+def keras_layout(layer: keras.Layer, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return weights, in the form that `weights` returns, in that of the layer's kernel.
+
+    Lesson 08.
+    """
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return np.swapaxes(weights, -1, -2)
+    return np.reshape(weights, layer.kernel.shape)
 
 
 def litert_layout(layer: keras.Layer, kernel: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -351,16 +407,20 @@ def litert_layout(layer: keras.Layer, kernel: NDArray[np.generic]) -> NDArray[np
 
     `kernel` holds the weights in the form that `weights` returns. LiteRT has the output channels on
     the first axis. In a depthwise convolution they are on the last, and an axis of length 1 is
-    first.
+    first. A convolution of one dimension has a height of 1.
     """
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
+    if isinstance(layer, (keras.layers.Conv1D, keras.layers.DepthwiseConv1D)):
+        kernel = kernel[np.newaxis]
+    if isinstance(layer, _DEPTHWISE):
         return kernel[np.newaxis]
     return np.ascontiguousarray(np.moveaxis(kernel, -1, 0))
 
 
 def _by_output_channel(layer: keras.Layer, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return kernel.reshape(*kernel.shape[:2], -1)
+    if isinstance(layer, _DEPTHWISE):
+        return kernel.reshape(*kernel.shape[:-2], -1)
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return np.swapaxes(kernel, -1, -2)
     return kernel
 
 
@@ -405,7 +465,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         if layer.weights and not isinstance(layer, keras.Model):
             original = graph.get_layer(layer.name)
             norm = folds.get(layer.name)
-            layer.set_weights(_folded_weights(original, norm) if norm else original.get_weights())
+            weights = original.get_weights()
+            layer.set_weights(with_norm(original, weights, norm) if norm else weights)
     return folded
 
 
@@ -455,20 +516,44 @@ def _layer_before(norm: keras.layers.BatchNormalization, model: keras.Model) -> 
     return before
 
 
-def _folded_weights(
-    layer: keras.Layer, norm: keras.layers.BatchNormalization
+def with_norm(
+    layer: keras.Layer,
+    weights: list[NDArray[np.float32]],
+    norm: keras.layers.BatchNormalization,
 ) -> list[NDArray[np.float32]]:
-    """Return the weights and the bias that replace a layer and the batch norm after it."""
-    weights = layer.get_weights()
-    kernel, bias = weights if layer.use_bias else (weights[0], 0.0)
+    """Return the weights and the bias that replace a layer's and the batch norm after it.
+
+    Lesson 04.
+    """
+    kernel, bias = weights if len(weights) == 2 else (weights[0], 0.0)
+    gain, offset = norm_constants(norm)
+    bias = (bias - norm.moving_mean.numpy()) * gain + offset
+    return [scaled_kernel(layer, kernel, gain), bias]
+
+
+def norm_constants(
+    norm: keras.layers.BatchNormalization,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return γ/√(variance + ε) and β of a batch norm, one for each channel (lesson 04)."""
     gain = 1 / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
     gain = gain * norm.gamma.numpy() if norm.scale else gain
-    offset = norm.beta.numpy() if norm.center else 0.0
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        kernel = kernel * gain.reshape(kernel.shape[2:])  # (input channels, multiplier)
-    else:
-        kernel = kernel * gain  # the output channels are the last axis
-    return [kernel, (bias - norm.moving_mean.numpy()) * gain + offset]
+    return gain, norm.beta.numpy() if norm.center else np.zeros_like(gain)
+
+
+def scaled_kernel(
+    layer: keras.Layer, kernel: NDArray[np.float32], gain: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return Keras' weights of a layer with each output channel multiplied (lesson 04).
+
+    `gain` holds one factor, or one for each channel.
+    """
+    if np.size(gain) == 1:
+        return kernel * gain
+    if isinstance(layer, _DEPTHWISE):
+        return kernel * gain.reshape(kernel.shape[-2:])  # (input channels, multiplier)
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return kernel * gain[:, np.newaxis]  # (…, output channels, input channels)
+    return kernel * gain  # the output channels are the last axis
 
 
 def figures_path(weights: Path) -> Path:

@@ -131,6 +131,20 @@ def test_multiply_adds_by_hand() -> None:
         models.multiply_adds(unknown)
 
 
+def test_multiply_adds_of_other_layers() -> None:
+    layers = keras.layers
+    row, image = keras.Input((12, 3)), keras.Input((4, 4, 3))
+    again = layers.Conv2D(3, 3, padding="same")
+    for model, expected in (
+        (keras.Model(row, layers.Conv1D(4, 3)(row)), 10 * 4 * 9),
+        (keras.Model(row, layers.DepthwiseConv1D(3, depth_multiplier=2)(row)), 10 * 6 * 3),
+        (keras.Model(row, layers.SeparableConv1D(4, 3)(row)), 10 * (3 * 3 + 3 * 4)),
+        (keras.Model(image, layers.Conv2DTranspose(5, 3, strides=2)(image)), 16 * 3 * 5 * 9),
+        (keras.Model(image, layers.PReLU()(again(again(image)))), 2 * 16 * 3 * 27),
+    ):
+        assert models.multiply_adds(model) == expected
+
+
 class TestFolding:
     def folded(self, model: keras.Model) -> keras.Model:
         """Give every batch norm arbitrary statistics, then fold; check that outputs stay."""

@@ -141,7 +141,7 @@ class TestValues:
             exported = tflite.export_litert(model)
             with pytest.raises(ValueError, match="computes NaN or infinite values"):
                 tflite.apply_recipe(exported, "static_wi8_ai8", calibration=given)
-        soundness.require_finite_values(model, np.delete(given, row, axis=0))
+        soundness.finite_outputs(model, np.delete(given, row, axis=0))
 
     @pytest.mark.slow
     def test_of_other_kinds_of_models(self, tmp_path: Any) -> None:
@@ -164,7 +164,7 @@ class TestValues:
         image = keras.Input(batch_shape=(7, 4))
         model = keras.Model(image, layers.Dense(2)(inner(image)))
         with pytest.raises(ValueError, match=r"Layer own computes .* image 40"):
-            soundness.require_finite_values(model, zeros_at(40))
+            soundness.finite_outputs(model, zeros_at(40))
 
     def test_the_simulator_names_the_layer(self) -> None:
         model = keras.Sequential(
@@ -195,7 +195,7 @@ class TestValues:
 
     @pytest.mark.slow
     def test_sound_models_pass(self, baseline: Any, calibration: np.ndarray) -> None:
-        soundness.require_finite_values(baseline, calibration)
+        soundness.finite_outputs(baseline, calibration)
 
 
 def largest_bias_error(content: bytes, expected: np.ndarray) -> float:
@@ -402,9 +402,28 @@ class TestAugmentation:
             np.testing.assert_allclose(old(given), models.predict(model, given), atol=1e-5)
 
     def test_a_crop_that_does_something_stays_refused(self) -> None:
+        """In inference Keras crops nothing, and says that it does."""
         model = keras.Sequential([keras.Input(SHAPE), layers.RandomCrop(6, 6, name="crop")])
-        with pytest.raises(ValueError, match="Layer crop"):
-            simulate.prepare(model)
+        assert models.predict(model, images()).shape[1:] == SHAPE != model.output_shape[1:]
+        for use in (
+            simulate.prepare,
+            lambda model: tflite.convert(model, "float32"),
+            tflite.export_litert,
+        ):
+            with pytest.raises(ValueError, match=r"Layer crop .*\(6, 6, 1\).*layers.CenterCrop"):
+                use(model)
+
+    @pytest.mark.parametrize("size", [(6, 6), (5, 8), (7, 2)])
+    def test_a_crop_of_the_middle(self, size: tuple[int, int]) -> None:
+        model = keras.Sequential(
+            [keras.Input(SHAPE), layers.CenterCrop(*size), layers.Conv2D(2, 1)]
+        )
+        prepared = simulate.prepare(model)
+        expected = models.predict(model, images())
+        np.testing.assert_allclose(models.predict(prepared, images()), expected, atol=1e-6)
+        larger = keras.Sequential([keras.Input(SHAPE), layers.CenterCrop(9, 6, name="crop")])
+        with pytest.raises(ValueError, match=r"Layer crop .*makes the images larger; use Resizing"):
+            simulate.prepare(larger)
 
     @pytest.mark.slow
     def test_a_layer_of_the_readers_own_that_trains_by_default(self) -> None:

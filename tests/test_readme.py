@@ -26,8 +26,9 @@ def test_the_lines_that_quantize_a_model(
     (code,) = re.findall(r"```python\n(.+?)```", TEXT, re.S)
     names = {"model": baseline, "images": calibration, "x_test": x_test, "y_test": data.y_test}
     exec(code, names)
-    verdict, accuracy = capsys.readouterr().out.splitlines()
+    verdict, compared, accuracy = capsys.readouterr().out.splitlines()
     assert verdict.startswith("Integer only: yes")
+    assert re.match(r"On 16 images the file's answers differ .* SQNR is [34]\d\.\d dB", compared)
     assert re.fullmatch(r"99\.\d\d% in LiteRT", accuracy)
     assert (tmp_path / "model_int8.tflite").read_bytes() == names["int8"]
 

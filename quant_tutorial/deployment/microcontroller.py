@@ -6,7 +6,7 @@ chips without an operating system. It gets the file as an array in C (`header`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from quant_tutorial import flatbuffer
@@ -46,7 +46,7 @@ def micro_refusal(model_bytes: bytes) -> str | None:
     Raises:
         ValueError: when the bytes are not a `.tflite` model.
     """
-    for op in flatbuffer.graph(model_bytes).ops:
+    for op in flatbuffer.graph(model_bytes).all_ops:
         reason = _micro_refusal(op)
         if reason is not None:
             return f"{op} {reason}"
@@ -93,12 +93,13 @@ def memory(model_bytes: bytes) -> Memory:
     """
     found = flatbuffer.graph(model_bytes)
     unpacked = {
-        tensor.index: tensor.bytes
-        for op in found.ops
+        (id(graph), tensor.index): tensor.bytes
+        for graph in (found, *found.others)
+        for op in graph.ops
         for tensor in op.outputs
         if tensor.kind.startswith("dequantized")
     }
-    return Memory(len(model_bytes), _largest_sum(found, FLOWING), sum(unpacked.values()))
+    return Memory(len(model_bytes), _largest_sum(found, found, FLOWING), sum(unpacked.values()))
 
 
 def arena_bytes(model_bytes: bytes) -> int:
@@ -110,13 +111,14 @@ def arena_bytes(model_bytes: bytes) -> int:
     largest such sum, with each tensor rounded up to 16 bytes as in LiteRT for Microcontrollers. Its
     arena must be larger, because it also holds the interpreter's structures (2.7 kB for the
     course's int8 model on a 64-bit computer) and what else the kernels of the chip need. LiteRT
-    keeps weights that it has unpacked to floats; see `memory`.
+    keeps weights that it has unpacked to floats; see `memory`. While a branch or a loop runs, the
+    tensors of its own graph are in memory as well.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model.
     """
     found = flatbuffer.graph(model_bytes)
-    return _largest_sum(found, (*FLOWING, "dequantized"), [_unpacked_by(op) for op in found.ops])
+    return _largest_sum(found, found, (*FLOWING, "dequantized"), _unpacked_by)
 
 
 def _unpacked_by(op: Op) -> int:
@@ -132,8 +134,17 @@ def _rounded_up(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def _largest_sum(found: Graph, kinds: tuple[str, ...], extra: Sequence[int] = ()) -> int:
-    """Return the largest sum of tensors of these kinds, and of an op's extra bytes, at a time."""
+def _largest_sum(
+    found: Graph, file: Graph, kinds: tuple[str, ...], extra: Callable[[Op], int] = lambda _: 0
+) -> int:
+    """Return the largest sum of tensors of these kinds, and of an op's extra bytes, at a time.
+
+    Args:
+        found: One graph of a file.
+        file: Its main graph, which knows the others.
+        kinds: What the kinds of the tensors begin with.
+        extra: Returns the bytes that an op takes besides its tensors.
+    """
     first = dict.fromkeys((tensor.index for tensor in found.inputs), 0)
     last: dict[int, int] = {}
     flowing: dict[int, Tensor] = {tensor.index: tensor for tensor in found.inputs}
@@ -153,8 +164,9 @@ def _largest_sum(found: Graph, kinds: tuple[str, ...], extra: Sequence[int] = ()
             for index, tensor in flowing.items()
             if first[index] <= step <= last.get(index, 0)
         )
-        + (extra[step] if extra else 0)
-        for step in range(len(found.ops))
+        + extra(op)
+        + max((_largest_sum(g, file, kinds, extra) for g in file.called_by(op)), default=0)
+        for step, op in enumerate(found.ops)
     ]
     return max(sums, default=0)
 

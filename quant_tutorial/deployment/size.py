@@ -20,15 +20,17 @@ class Sizes(NamedTuple):
 def sizes(model_bytes: bytes) -> Sizes:
     """Count the bytes of each part of a `.tflite` file (lesson 09).
 
-    Weights that two ops share are counted once. 4-bit weights are packed two to a byte, and 2-bit
+    The graphs of branches and loops are counted as well. Weights that two ops share are counted
+    once. 4-bit weights are packed two to a byte, and 2-bit
     weights four to a byte.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model.
     """
-    model, tensors = flatbuffer.read(model_bytes), flatbuffer.graph(model_bytes).tensors
-    in_file = model.subgraphs[0].tensors
-    buffers = {in_file[tensor.index].buffer: tensor for tensor in tensors}
+    model, main = flatbuffer.read(model_bytes), flatbuffer.graph(model_bytes)
+    in_file = [raw for part in model.subgraphs for raw in part.tensors or ()]
+    tensors = [tensor for graph in (main, *main.others) for tensor in graph.tensors]
+    buffers = {raw.buffer: tensor for raw, tensor in zip(in_file, tensors, strict=True)}
     weights, biases = (
         sum(tensor.bytes for tensor in buffers.values() if tensor.kind == kind)
         for kind in ("weights", "bias")

@@ -105,6 +105,11 @@ class Op:
         layers = ", ".join(self.layers)
         return f"op {self.index} ({self.type}{', ' if layers else ''}{layers})"
 
+    @property
+    def title(self) -> str:
+        """The op's name as a sentence begins with it."""
+        return f"O{str(self)[1:]}"
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -120,11 +125,27 @@ class Graph:
     # How ops keep values for their next run, in this graph or another of the file: in tensors of
     # their own, as recurrent ops do, or in variables, which other ops read and write.
     memory: Literal["none", "tensors", "variables"]
+    # The file's other graphs, which branches, loops and CALL_ONCE call, by their numbers from 1.
+    others: tuple[Graph, ...] = field(default=(), kw_only=True)
+
+    @property
+    def all_ops(self) -> tuple[Op, ...]:
+        """The ops of this graph and, after them, those of the others."""
+        return sum((other.ops for other in self.others), self.ops)
+
+    def called_by(self, op: Op) -> list[Graph]:
+        """Return the graphs that an op calls, such as those of a branch."""
+        numbers = (
+            number
+            for name, number in (vars(op.options) if op.options is not None else {}).items()
+            if name.lower().endswith("subgraphindex")
+        )
+        return [self.others[number - 1] for number in numbers if number > 0]
 
     @property
     def op_types(self) -> tuple[str, ...]:
-        """The types of the ops, each once, in order of first use."""
-        return tuple(dict.fromkeys(op.type for op in self.ops))
+        """The types of all ops, each once, in order of first use; see `all_ops`."""
+        return tuple(dict.fromkeys(op.type for op in self.all_ops))
 
 
 class Node(NamedTuple):

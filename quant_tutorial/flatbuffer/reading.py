@@ -65,7 +65,7 @@ def read(model_bytes: bytes) -> Any:
 def graph(model_bytes: bytes, name: str = "model_bytes") -> Graph:
     """Return the main graph of a `.tflite` file, checked as far as LiteRT relies on it (lesson 06).
 
-    The other graphs of a file with branches or loops are checked as well, but not returned.
+    The other graphs of a file with branches or loops are checked as well; see `Graph.others`.
 
     Args:
         model_bytes: The content of the file.
@@ -86,11 +86,14 @@ def _checked_graph(model_bytes: bytes) -> Graph:
     file = _File(checked_content(model_bytes), model, _op_types(model))
     parts = [_part(file, index) for index in range(len(model.subgraphs))]
     check_calls(model)
-    main = parts[0]
-    suffixed = op_names.has_suffixes(tensor.name for tensor in main.tensors)
-    ops = tuple(replace(op, layers=_layers(op, suffixed)) for op in main.ops)
+    suffixed = op_names.has_suffixes(tensor.name for tensor in parts[0].tensors)
+    main, *others = (
+        replace(part, ops=tuple(replace(op, layers=_layers(op, suffixed)) for op in part.ops))
+        for part in parts
+    )
     memory = max((part.memory for part in parts), key=_MEMORIES.index)
-    return replace(main, ops=ops, signatures=signatures_of(model, parts), memory=memory)
+    signatures = signatures_of(model, parts)
+    return replace(main, signatures=signatures, memory=memory, others=tuple(others))
 
 
 def _layers(op: Op, suffixed: bool) -> tuple[str, ...]:

@@ -187,9 +187,9 @@ class QuantizeWeights(Quantizer):
 
     def call(self, kernel: Any) -> Any:
         """Fake-quantize weights in the shape of Keras' `kernel`."""
-        # A depthwise kernel is (height, width, inputs, multiplier): two axes make up its channels.
+        # A depthwise kernel ends in (inputs, multiplier): two axes make up its channels.
         channels = (
-            keras.ops.reshape(kernel, (*kernel.shape[:2], -1)) if self.is_split(kernel) else kernel
+            keras.ops.reshape(kernel, (*kernel.shape[:-2], -1)) if self.is_split(kernel) else kernel
         )
         return keras.ops.reshape(self.quantized(channels, *self._now(channels)), kernel.shape)
 
@@ -230,7 +230,12 @@ class QuantizedLayer(keras.layers.Wrapper):
 
     def call(self, x: Any) -> Any:
         """Compute with the fake-quantized weights."""
-        kernel = self.quantizer(self.layer.kernel)
+        kernel = self.layer.kernel
+        if isinstance(self.layer, keras.layers.Conv2DTranspose):
+            # Its output channels are on the last axis but one.
+            kernel = _swapped(self.quantizer(_swapped(kernel)))
+        else:
+            kernel = self.quantizer(kernel)
         with keras.StatelessScope(state_mapping=[(self.layer.kernel, kernel)]):
             return self.layer(x)
 
@@ -251,6 +256,10 @@ class QuantizedLayer(keras.layers.Wrapper):
             for name in ("layer", "quantizer")
         }
         return cls(**{**config, **parts})
+
+
+def _swapped(kernel: Any) -> Any:
+    return keras.ops.swapaxes(kernel, -1, -2)
 
 
 def _to_config(params: QuantParams) -> dict[str, Any]:

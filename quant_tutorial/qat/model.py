@@ -25,7 +25,16 @@ from quant_tutorial.qat.layers import (
     Ranges,
 )
 from quant_tutorial.scheme import QuantScheme
-from quant_tutorial.simulate import ModelParams, Node, Simulator, nodes, rebuild, with_params
+from quant_tutorial.simulate import (
+    ModelParams,
+    Node,
+    Simulator,
+    layer_of,
+    nodes,
+    rebuild,
+    set_constants,
+    with_params,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +76,7 @@ def quantize_aware(
                 "ranges='fixed'."
             )
     quantizers: dict[str, QuantizeActivation] = {}
+    together: dict[tuple[str, QuantParams], QuantizeActivation] = {}
 
     def after(node: Node, x: Any) -> Any:
         chosen = params.activations[node.name]
@@ -75,6 +85,10 @@ def quantize_aware(
         if node.kind == "same":
             quantizers[node.name] = quantizers[node.sources[0]]
             return quantizers[node.name](x, averages=True)
+        # Nodes whose parameters must be the same have one quantizer, and so one trained range.
+        if (shared := together.get((node.like, chosen))) is not None:
+            quantizers[node.name] = shared
+            return shared(x)
         tensor = scheme.for_layer(node.layer).activations if node.sources else scheme.input
         quantizers[node.name] = QuantizeActivation(
             chosen,
@@ -82,6 +96,7 @@ def quantize_aware(
             symmetric=tensor.symmetric,
             name=f"{node.end}_quant",
         )
+        together[node.like, chosen] = quantizers[node.name]
         return quantizers[node.name](x)
 
     def replace(layer: keras.Layer) -> keras.Layer | None:
@@ -97,6 +112,7 @@ def quantize_aware(
     for layer in trainable.layers:
         if isinstance(layer, QuantizedLayer):
             layer.layer.set_weights(simulator.model.get_layer(layer.name).get_weights())
+    set_constants(trainable, simulator.model, params)
     return trainable
 
 
@@ -140,9 +156,16 @@ def trained_params(model: keras.Model) -> ModelParams:
         else None
         for name in floats
     }
+    quantizers = {
+        layer_of(tensor).name: layer
+        for layer in model.layers
+        if isinstance(layer, QuantizeActivation)
+        for use in layer._inbound_nodes
+        for tensor in use.input_tensors
+    }
     activations: dict[str, QuantParams | None] = {}
     for node in nodes(plain):
-        quantizer = layers.get(f"{node.end}_quant")
+        quantizer = quantizers.get(node.end)
         if node.kind == "same":
             activations[node.name] = activations[node.sources[0]]
         else:

@@ -23,7 +23,7 @@ from typing import Any
 from quant_tutorial import quiet
 from quant_tutorial.arguments import is_whole
 from quant_tutorial.frameworks import keras, tf
-from quant_tutorial.simulate.graph import is_idle
+from quant_tutorial.simulate.kinds import is_idle
 from quant_tutorial.tflite.saved_model import input_shape
 
 with quiet.native_output():

@@ -7,16 +7,19 @@ from quant_tutorial.arguments import checked_choice
 from quant_tutorial.frameworks import keras
 from quant_tutorial.rounding.matrices import shape_of, weight_matrices, weights_from
 from quant_tutorial.simulate import activation, prepare
+from quant_tutorial.simulate.kinds import WEIGHTED
 
 import numpy as np
 from numpy.typing import NDArray
 
 _layers = keras.layers
-_WEIGHTED = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.Dense)
 # Layers that treat each channel by itself, and a multiple of their inputs as the same multiple.
 _PASSING = (
+    *(_layers.MaxPooling1D, _layers.AveragePooling1D, _layers.GlobalAveragePooling1D),
     *(_layers.MaxPooling2D, _layers.AveragePooling2D, _layers.GlobalAveragePooling2D),
-    *(_layers.ZeroPadding2D, _layers.Flatten),
+    *(_layers.GlobalMaxPooling1D, _layers.GlobalMaxPooling2D, _layers.Flatten),
+    *(_layers.ZeroPadding1D, _layers.ZeroPadding2D, _layers.Cropping1D, _layers.Cropping2D),
+    *(_layers.UpSampling1D, _layers.UpSampling2D, _layers.Resizing),
 )
 _ROUNDS, _CLOSE = 100, 1e-4
 
@@ -55,7 +58,7 @@ def equalize(model: keras.Model, *, relu6: str = "keep") -> keras.Model:
     pairs = [
         (layer, following)
         for layer in prepared.layers
-        if isinstance(layer, _WEIGHTED) and (following := _next_weighted(prepared, layer))
+        if isinstance(layer, WEIGHTED) and (following := _next_weighted(prepared, layer))
     ]
     weights = {name: values.astype(np.float64) for name, values in models.weights(prepared).items()}
     biases = {
@@ -110,7 +113,7 @@ def _next_weighted(model: keras.Model, layer: keras.Layer) -> keras.Layer | None
         if len(users) != 1 or layer.output is model.outputs[0]:
             return None
         (layer,) = users
-        if isinstance(layer, _WEIGHTED):
+        if isinstance(layer, WEIGHTED):
             flat = not isinstance(layer, _layers.Dense) or layer.input.ndim == 2
             return layer if flat else None
         passing = isinstance(layer, (*_PASSING, _layers.ReLU, _layers.Activation))

@@ -2,7 +2,9 @@
 
 A convolution multiplies each patch of its input with the same weights. With the patches as the rows
 of a matrix, it is a dense layer. A depthwise or grouped convolution consists of several such
-products, one for each group of channels.
+products, one for each group of channels. A convolution of one dimension has a height of 1. A
+transposed convolution is an ordinary one whose input has zeros between its values, with its kernel
+turned around.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BATCH = 100  # images at a time: few enough that their patches fit in memory
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_OF_ONE_AXIS = (keras.layers.Conv1D, keras.layers.DepthwiseConv1D)
 
 
 class Shape(NamedTuple):
@@ -33,8 +37,10 @@ def shape_of(layer: keras.Layer) -> Shape:
     channel is a group.
     """
     kernel = layer.kernel.shape
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return Shape(kernel[2], kernel[0] * kernel[1], kernel[3])
+    if isinstance(layer, _DEPTHWISE):
+        return Shape(kernel[-2], int(np.prod(kernel[:-2])), kernel[-1])
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return Shape(1, int(np.prod(kernel[:2])) * kernel[3], kernel[2])
     groups = getattr(layer, "groups", 1)
     return Shape(groups, int(np.prod(kernel[:-1])), kernel[-1] // groups)
 
@@ -54,8 +60,10 @@ def weights_from(layer: keras.Layer, matrices: NDArray) -> NDArray:
     Lesson 11.
     """
     shape = tuple(layer.kernel.shape)
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        shape = (*shape[:2], -1)
+    if isinstance(layer, _DEPTHWISE):
+        shape = (*shape[:-2], -1)
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        shape = (*shape[:2], shape[3], shape[2])
     return np.ascontiguousarray(matrices.transpose(1, 0, 2).reshape(shape))
 
 
@@ -66,24 +74,64 @@ def patches(layer: keras.Layer, values: NDArray[np.float32]) -> NDArray[np.float
     output position. Lesson 11.
 
     Args:
-        layer: A Dense, Conv2D or DepthwiseConv2D layer.
+        layer: A layer with weights: dense, or a convolution of any kind that is treated.
         values: The values at the input of the layer, shape (images, …).
     """
     groups, inputs, _ = shape_of(layer)
     if isinstance(layer, keras.layers.Dense):
         return np.asarray(values).reshape(1, -1, inputs)
-    height, width = layer.kernel_size
+    turned = isinstance(layer, keras.layers.Conv2DTranspose)
+    size, strides, rates = layer.kernel_size, layer.strides, layer.dilation_rate
+    padding = layer.padding.upper()
+    if isinstance(layer, _OF_ONE_AXIS):
+        if padding == "CAUSAL":
+            values = np.pad(values, ((0, 0), ((size[0] - 1) * rates[0], 0), (0, 0)))
+            padding = "VALID"
+        values = np.asarray(values)[:, np.newaxis]
+        size, strides, rates = (1, *size), (1, *strides), (1, *rates)
+    if turned:
+        values, strides, padding = _spread(layer, values), (1, 1), "VALID"
     found = tf.image.extract_patches(
         values,
-        sizes=(1, height, width, 1),
-        strides=(1, *layer.strides, 1),
-        rates=(1, *layer.dilation_rate, 1),
-        padding=layer.padding.upper(),
+        sizes=(1, *size, 1),
+        strides=(1, *strides, 1),
+        rates=(1, *rates, 1),
+        padding=padding,
     ).numpy()
+    height, width = size
+    if turned:
+        found = found.reshape(-1, height, width, values.shape[-1])[:, ::-1, ::-1]
     if groups == 1:
         return found.reshape(1, -1, inputs)
     apart = found.reshape(-1, height * width, groups, inputs // (height * width))
     return np.ascontiguousarray(apart.transpose(2, 0, 1, 3)).reshape(groups, -1, inputs)
+
+
+def _spread(
+    layer: keras.layers.Conv2DTranspose, values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the input of a transposed convolution with zeros between its values and around them.
+
+    The windows of an ordinary convolution on it, with strides of 1, are those of the outputs.
+    """
+    spread = np.asarray(values)
+    for axis in (1, 2):
+        length, outputs = values.shape[axis], layer.output.shape[axis]
+        stride = layer.strides[axis - 1]
+        reach = (layer.kernel_size[axis - 1] - 1) * layer.dilation_rate[axis - 1]
+        inner = (length - 1) * stride
+        # "same" cuts off what is too much, the smaller half of it at the beginning.
+        cut = max(inner + reach + 1 - outputs, 0) // 2 if layer.padding == "same" else 0
+        shape = list(spread.shape)
+        shape[axis] = reach - cut + max(outputs + cut, inner + 1)
+        wider = np.zeros(shape, spread.dtype)
+        start = reach - cut
+        target = [slice(None)] * spread.ndim
+        target[axis] = slice(start, start + inner + 1, stride)
+        wider[tuple(target)] = spread
+        target[axis] = slice(0, outputs + reach)
+        spread = wider[tuple(target)]
+    return spread
 
 
 def row_count(layer: keras.Layer, images: int) -> int:
@@ -97,7 +145,7 @@ def rows_of(
     """Return some of the rows of `patches`, the same for several inputs of one shape (lesson 11).
 
     Args:
-        layer: A Dense, Conv2D or DepthwiseConv2D layer.
+        layer: As for `patches`.
         values: Inputs of the layer, each of shape (images, …).
         most: How many rows to return at most; of more, a random sample is drawn.
         seed: The random seed of the sample.

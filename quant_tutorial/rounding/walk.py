@@ -35,6 +35,7 @@ from quant_tutorial.simulate import (
     activation,
     rounded,
     run_time_values,
+    set_constants,
 )
 
 import numpy as np
@@ -131,6 +132,7 @@ def round_layers(
 
     # Parts of a model leave traces in its layers, so that they are made of copies.
     copy, original = models.copied(simulator.model), models.copied(simulator.model)
+    set_constants(copy, simulator.model, params)
     values: dict[str, NDArray[np.float32]] = {}  # after rounding
     floats: dict[str, NDArray[np.float32]] = {}
     users = Counter(name for node in simulator.nodes for name in node.sources)
@@ -312,7 +314,7 @@ def _rounded(values: NDArray[np.float32], node: Node, params: ModelParams) -> ND
 
 def _assign(layer: keras.Layer, choice: Choice) -> None:
     values = dequantize(choice.integers, choice.params)
-    layer.kernel.assign(np.reshape(values, layer.kernel.shape))
+    layer.kernel.assign(models.keras_layout(layer, values))
     if choice.bias is not None:
         layer.bias.assign(choice.bias)
 

@@ -3,6 +3,7 @@
 from quant_tutorial.simulate.fake_quantize import FakeQuantize, rounded, run_time_values
 from quant_tutorial.simulate.files import PACKED_BITS, int8_file, low_bit_file
 from quant_tutorial.simulate.graph import Node, activation, nodes, prepare, rebuild
+from quant_tutorial.simulate.operations import Function, WithConstant
 from quant_tutorial.simulate.sensitivity import (
     Health,
     Mix,
@@ -20,15 +21,18 @@ from quant_tutorial.simulate.simulator import (
     ModelParams,
     Place,
     Simulator,
+    set_constants,
     simulate,
     with_params,
 )
 from quant_tutorial.simulate.staged import StagedRun
+from quant_tutorial.simulate.walking import layer_of
 
 __all__ = [
     "HEADER",
     "PACKED_BITS",
     "FakeQuantize",
+    "Function",
     "Health",
     "Mix",
     "ModelParams",
@@ -38,9 +42,11 @@ __all__ = [
     "Sensitivity",
     "Simulator",
     "StagedRun",
+    "WithConstant",
     "activation",
     "health",
     "int8_file",
+    "layer_of",
     "layer_sensitivity",
     "low_bit_file",
     "nodes",
@@ -51,6 +57,7 @@ __all__ = [
     "rounding_ratio",
     "run_time_values",
     "search_bits",
+    "set_constants",
     "simulate",
     "with_params",
     "with_weight_bits",

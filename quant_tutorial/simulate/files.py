@@ -30,6 +30,7 @@ from quant_tutorial.arguments import checked_choice
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.simulate.graph import Node, nodes, rebuild
 from quant_tutorial.simulate.simulator import ModelParams
+from quant_tutorial.tflite import trial
 from quant_tutorial.tflite.biases import scales_for
 
 import numpy as np
@@ -65,7 +66,8 @@ def int8_file(
         packed: Whether weights of at most 4 bits take 4 bits in the file.
 
     Raises:
-        ValueError: for parameters for which LiteRT has no full-integer kernels.
+        ValueError: for parameters for which LiteRT has no full-integer kernels, and for a file that
+            would not compute what the simulation does.
     """
     for name, chosen in params.activations.items():
         if chosen is None or chosen.bits != 8:
@@ -80,13 +82,15 @@ def int8_file(
     def after(node: Node, x: Any) -> Any:
         return _FakeQuantOp(params.activations[node.name], name=f"{node.end}_quant")(x)
 
-    marked = _with_marks(rebuild(model, after), model, params, 8)
-    content = _with_integers(tflite.convert(marked, "int8", io=io), model, params, 8)
-    if not packed:
-        return content
-    narrow = {n: p for n, p in params.weights.items() if p.bits <= PACKED_BITS}
-    content = _packed(content, narrow.keys())
-    return _with_one_scale(content, {n for n, p in narrow.items() if p.axis is None})
+    simulated = _with_marks(rebuild(model, after), model, params, 8)
+    content = _with_integers(tflite.convert(simulated, "int8", io=io), model, params, 8)
+    if packed:
+        narrow = {n: p for n, p in params.weights.items() if p.bits <= PACKED_BITS}
+        content = _packed(content, narrow.keys())
+        content = _with_one_scale(content, {n for n, p in narrow.items() if p.axis is None})
+    entry = params.activations[nodes(model)[0].name]
+    _require_as_simulated(content, simulated, model, params, (entry.minimum, entry.maximum))
+    return content
 
 
 def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> bytes:
@@ -100,15 +104,47 @@ def low_bit_file(model: keras.Model, params: ModelParams, recipe_name: str) -> b
             as the weights.
 
     Raises:
-        ValueError: for a recipe of another kind or with too few bits, or for a layer that the
-            recipe leaves in float.
+        ValueError: for a recipe of another kind or with too few bits, for a layer that the recipe
+            leaves in float, or for a file that would not compute what the simulation does.
     """
     known = [name for name, recipe in tflite.RECIPES.items() if recipe.kind != "static"]
     bits = tflite.RECIPES[checked_choice("recipe_name", recipe_name, known)].weight_bits
     _check_weights(params, bits)
-    marked = _with_marks(rebuild(model, lambda _, x: x), model, params, bits)
-    content = tflite.apply_recipe(tflite.export_litert(marked), recipe_name)
-    return _with_integers(content, model, params, bits)
+    simulated = _with_marks(rebuild(model, lambda _, x: x), model, params, bits)
+    content = tflite.apply_recipe(tflite.export_litert(simulated), recipe_name)
+    content = _with_integers(content, model, params, bits)
+    _require_as_simulated(content, simulated, model, params, None)
+    return content
+
+
+def _require_as_simulated(
+    content: bytes,
+    simulated: keras.Model,
+    model: keras.Model,
+    params: ModelParams,
+    input_range: tuple[float, float] | None,
+) -> None:
+    """Raise a ValueError for a new file that does not compute what the simulation does.
+
+    Args:
+        content: The file.
+        simulated: The copy that it was made from, which gets the values of the integers here.
+        model: The model.
+        params: The parameters.
+        input_range: The range of its input, if it is known.
+    """
+    values = {
+        name: q * np.float32(params.weights[name].scale)
+        for name, q in _integers(model, params).items()
+    }
+    models.set_weights(simulated, values)
+
+    def float_file() -> bytes:
+        plain = rebuild(model, lambda _, x: x)
+        models.set_weights(plain, values)
+        return tflite.convert(plain, "float32")
+
+    trial.require_like_model(content, simulated, input_range, float_file)
 
 
 def _with_room_for_biases(model: keras.Model, params: ModelParams) -> ModelParams:
@@ -160,12 +196,20 @@ def _with_marks(
     scales = {name: np.float32(chosen.scale) for name, chosen in params.weights.items()}
     steps = {name: _marked(q, bits) for name, q in _integers(model, params).items()}
     models.set_weights(copy, {name: q * scales[name] for name, q in steps.items()})
+    for name in steps:
+        layer = copy.get_layer(name)
+        if layer.use_bias and len(set(layer.bias.numpy().tolist())) == 1:
+            # The converter writes equal biases with the first channel's scale for all of them.
+            bias = layer.bias.numpy()
+            bias[0] = np.nextafter(bias[0], np.float32(np.inf))
+            layer.bias.assign(bias)
     return copy
 
 
 def _with_integers(model_bytes: bytes, model: keras.Model, params: ModelParams, bits: int) -> bytes:
     """Replace the marked integers in a file with the model's own."""
     content = bytearray(model_bytes)
+    written: dict[bytes, bytes] = {}
     for name, q in _integers(model, params).items():
         layer = model.get_layer(name)
 
@@ -173,13 +217,17 @@ def _with_integers(model_bytes: bytes, model: keras.Model, params: ModelParams, 
             values = models.litert_layout(layer, q)
             return values.ravel() if bits == 8 else flatbuffer.packed(values, bits)
 
-        found = flatbuffer.constant_view(content, stored(_marked(q, bits)), f"int{bits}")
+        marked, wanted = stored(_marked(q, bits)), stored(q)
+        found = flatbuffer.constant_view(content, marked, f"int{bits}")
+        if found is None and written.get(marked.tobytes()) == wanted.tobytes():
+            continue  # the file has the same weights once, as for the uses of a shared layer
         if found is None:
             raise ValueError(
                 f"Layer {name} ({type(layer).__name__}) has no {bits}-bit weights in the file: the "
                 "recipe leaves it in float, or the converter has merged it with another."
             )
-        found[:] = stored(q)
+        found[:] = wanted
+        written[marked.tobytes()] = wanted.tobytes()
     return bytes(content)
 
 

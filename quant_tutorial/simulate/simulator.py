@@ -5,9 +5,10 @@ a model's ranges once; after that it chooses the quantization parameters of any 
 `staged.StagedRun` runs it so fast that the accuracy on a whole test set can follow a slider.
 
 Everything is computed in float32 on the values that the integers stand for, as in Jacob et al.
-(CVPR 2018), section 3. Two roundings of LiteRT's integer kernels are left out: that of the bias,
-whose int32 steps are very small at 8 bits, and that of the scale ratio (lesson 07). Float sums are
-rounded instead, in their last digits.
+(CVPR 2018), section 3. Constants that LiteRT's ops read, such as the factors of a batch norm that
+no convolution takes in, have as many bits as what is computed from them. Two roundings of LiteRT's
+integer kernels are left out: that of the bias, whose int32 steps are very small at 8 bits, and that
+of the scale ratio (lesson 07). Float sums are rounded instead, in their last digits.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Simulator:
     def __init__(self, model: keras.Model, calibration: NDArray[np.float32]) -> None:
         self.model = prepare(model)
         self.nodes: tuple[Node, ...] = nodes(self.model)
+        self._by_name = {node.name: node for node in self.nodes}
         self.weights = models.weights(self.model)
         self.layers = tuple(n.layer for n in self.nodes if n.sources and n.kind != "same")
         # The caches are bounded, and hold no reference to the simulator, so that it can be freed.
@@ -124,7 +126,8 @@ class Simulator:
                 activations[node.name] = activations[node.sources[0]]
                 continue
             tensor = layers[node.layer].activations if node.sources else scheme.input
-            activations[node.name] = None if tensor.bits is None else self._range(node, tensor)
+            like = self._by_name[node.like]
+            activations[node.name] = None if tensor.bits is None else self._range(like, tensor)
         return ModelParams(weights, activations)
 
     def places(self, params: ModelParams) -> list[Place]:
@@ -144,8 +147,7 @@ class Simulator:
 
     def sources(self, node: Node) -> list[Node]:
         """List the nodes that a node is computed from."""
-        by_name = {other.name: other for other in self.nodes}
-        return [by_name[name] for name in node.sources]
+        return [self._by_name[name] for name in node.sources]
 
     def rounded_weights(self, name: str, params: ModelParams) -> NDArray[np.float32]:
         """Return the weights of a layer, fake-quantized unless they stay in float."""
@@ -157,12 +159,21 @@ class Simulator:
         return with_params(self.model, params)
 
     def weight_bytes(self, params: ModelParams) -> int:
-        """Count the bytes of all weights, packed at their bit widths, and of biases, 4 each."""
-        biases = sum(int(np.prod(w.shape)) for w in self.model.weights) - sum(
-            weights.size for weights in self.weights.values()
-        )
-        bits = {name: p.bits if p else 32 for name, p in params.weights.items()}
-        return sum(packed_bytes(self.weights[n].size, bits[n]) for n in bits) + 4 * biases
+        """Count the bytes of all weights, packed at their bit widths, and of biases, 4 each.
+
+        Other constants, such as those of a batch norm that is not folded, count with their bits.
+        """
+        parts = [
+            (self.weights[name].size, 32 if chosen is None else chosen.bits)
+            for name, chosen in params.weights.items()
+        ]
+        for node in self.nodes:
+            if node.constant:
+                constant = self.model.get_layer(node.constant).constant
+                parts.append((int(np.prod(constant.shape)), bits_of(params, node) or 32))
+        values = sum(int(np.prod(variable.shape)) for variable in self.model.weights)
+        biases = values - sum(count for count, _ in parts)
+        return sum(packed_bytes(count, bits) for count, bits in parts) + 4 * biases
 
     def _measured(self, images: NDArray[np.float32]) -> dict[str, Statistics]:
         """Collect statistics of the float model's values at each node with a calibrated range."""
@@ -202,10 +213,19 @@ class Simulator:
 def _activation_params(
     statistics: Mapping[str, Statistics], node: Node, scheme: TensorScheme
 ) -> QuantParams:
-    """Return the parameters of a node's values."""
+    """Return the parameters of a node's values.
+
+    The range from the smallest to the largest value is that of the TFLite converter's calibrator,
+    with the values that overwrite the node's; see `Node`. The other calibrators see its own alone.
+    """
     if node.kind == "fixed":
-        return QuantParams(scheme.bits, 2.0**-scheme.bits, -(2 ** (scheme.bits - 1)))
+        low, high = node.ends
+        scale = (high - low) / 2**scheme.bits
+        return QuantParams(scheme.bits, scale, round(-(2 ** (scheme.bits - 1)) - low / scale))
     ends = statistics[node.name].range(scheme.calibrator, scheme.bits)
+    if scheme.calibrator == "min_max" and node.overwritten_by:
+        other = statistics[node.overwritten_by].range(scheme.calibrator, scheme.bits)
+        ends = min(ends[0], other[0]), max(ends[1], other[1])
     return params_from_range(*ends, scheme.bits, symmetric=scheme.symmetric)
 
 
@@ -237,7 +257,25 @@ def with_params(model: keras.Model, params: ModelParams) -> keras.Model:
     weights = models.weights(model)
     chosen = {name: p for name, p in params.weights.items() if p is not None}
     models.set_weights(copy, {name: fake_quantize(weights[name], p) for name, p in chosen.items()})
+    set_constants(copy, model, params)
     return copy
+
+
+def set_constants(copy: keras.Model, model: keras.Model, params: ModelParams) -> None:
+    """Round the constants of a copy of a model, with as many bits as what is computed with them.
+
+    Lesson 05.
+    """
+    for node in nodes(model):
+        if node.constant:
+            constant = model.get_layer(node.constant).rounded_constant(bits_of(params, node))
+            copy.get_layer(node.constant).set_weights([constant])
+
+
+def bits_of(params: ModelParams, node: Node) -> int | None:
+    """Return the bits of a node's values, None for floats (lesson 05)."""
+    chosen = params.activations[node.name]
+    return None if chosen is None else chosen.bits
 
 
 def simulate(

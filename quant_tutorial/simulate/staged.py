@@ -23,7 +23,7 @@ from quant_tutorial.arguments import checked_choice, checked_images, checked_who
 from quant_tutorial.flatbuffer import constant_view
 from quant_tutorial.simulate.fake_quantize import rounded, run_time_values
 from quant_tutorial.simulate.graph import Node
-from quant_tutorial.simulate.simulator import ModelParams, Simulator
+from quant_tutorial.simulate.simulator import ModelParams, Simulator, bits_of
 from quant_tutorial.simulate.stages import BATCH, value_names
 from quant_tutorial.tflite.interpreter import make_interpreter
 
@@ -209,7 +209,8 @@ class StagedRun:
         for node in rest:
             sources = [(versions[name], params.activations[name]) for name in node.sources]
             weights = params.weights[node.weights] if node.weights else None
-            versions[node.name] = self._version((node.name, weights, *sources))
+            bits = bits_of(params, node) if node.constant else None
+            versions[node.name] = self._version((node.name, weights, bits, *sources))
         return {node.name: versions[node.name] for node in rest}
 
     def _compute(
@@ -249,6 +250,10 @@ class _Stage:
             self._write(self._simulator.rounded_weights(name, params))
             self._load()
             self._weights_of = params.weights[name]  # last, should loading fail
+        if self._node.constant:
+            layer = self._simulator.model.get_layer(self._node.constant)
+            constant = layer.rounded_constant(bits_of(params, self._node))
+            self._interpreter.set_tensor(self._inputs["constant"], constant)
         for index, source in enumerate(self._simulator.sources(self._node)):
             averages = source.kind == "same"
             values = run_time_values(params.activations[source.name], averages)

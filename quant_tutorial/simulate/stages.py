@@ -1,7 +1,8 @@
 """Cut a model at its nodes into stages, each a small float graph for LiteRT (lesson 05).
 
 A stage rounds the values of the nodes that it reads, and computes the values of the next node. The
-scale and the limits of the rounding are inputs of the stage.
+scale and the limits of the rounding are inputs of the stage, and so is the constant of a layer
+`WithConstant`.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ def _converted(model: keras.Model, sources: Sequence[Node], node: Node) -> bytes
     """Convert a stage: round the values of its sources, and compute those of its node."""
     ends = [model.get_layer(source.end).output for source in sources]
     part = keras.Model(ends, model.get_layer(node.end).output)
+    variable = model.get_layer(node.constant).constant if node.constant else None
     # The weights become constants, because the converter does not freeze variables of Keras 3.
-    constants = [(variable, tf.constant(variable)) for variable in part.variables]
+    constants = [(v, tf.constant(v)) for v in part.variables if v is not variable]
     signature = {}
+    if variable is not None:
+        signature["constant"] = tf.TensorSpec(variable.shape, name="constant")
     for index, (source, end) in enumerate(zip(sources, ends, strict=True)):
         signature[f"x_{index}"] = tf.TensorSpec((BATCH, *end.shape[1:]), name=f"x_{index}")
         for name in value_names(source, index):
@@ -56,7 +60,8 @@ def _converted(model: keras.Model, sources: Sequence[Node], node: Node) -> bytes
             rounded(inputs[f"x_{i}"], *(inputs[name] for name in value_names(source, i)))
             for i, source in enumerate(sources)
         ]
-        with keras.StatelessScope(state_mapping=constants):
+        own = [(variable, inputs["constant"])] if node.constant else []
+        with keras.StatelessScope(state_mapping=[*constants, *own]):
             return part(values if len(values) > 1 else values[0], training=False)
 
     concrete = tf.function(compute).get_concrete_function(**signature)

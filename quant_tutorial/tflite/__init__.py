@@ -1,7 +1,7 @@
 """Convert, run, inspect, quantize and debug `.tflite` files (lessons 06, 07 and 09)."""
 
 from quant_tutorial.tflite.conversion import MODES, IOType, Mode, convert, save
-from quant_tutorial.tflite.debugging import Debugging, TensorError, debug
+from quant_tutorial.tflite.debugging import debug
 from quant_tutorial.tflite.evaluation import (
     Evaluation,
     evaluate,
@@ -11,13 +11,16 @@ from quant_tutorial.tflite.evaluation import (
 )
 from quant_tutorial.tflite.inspection import Inspection, file_weights, inspect
 from quant_tutorial.tflite.interpreter import KERNELS, delegated_ops, make_interpreter
+from quant_tutorial.tflite.op_errors import Debugging, TensorError
 from quant_tutorial.tflite.recipes import RECIPES, Recipe, apply_recipe, export_litert
 from quant_tutorial.tflite.running import run, run_all
+from quant_tutorial.tflite.trial import Comparison, compare
 
 __all__ = [
     "KERNELS",
     "MODES",
     "RECIPES",
+    "Comparison",
     "Debugging",
     "Evaluation",
     "IOType",
@@ -26,6 +29,7 @@ __all__ = [
     "Recipe",
     "TensorError",
     "apply_recipe",
+    "compare",
     "convert",
     "debug",
     "delegated_ops",

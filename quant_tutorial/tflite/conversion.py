@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,13 +13,14 @@ from quant_tutorial import flatbuffer, quiet, saving
 from quant_tutorial.arguments import checked_calibration, checked_choice
 from quant_tutorial.flatbuffer import CASTS, Graph, Op
 from quant_tutorial.frameworks import tf
-from quant_tutorial.tflite import selective, soundness
+from quant_tutorial.tflite import selective, soundness, trial
 from quant_tutorial.tflite.inspection import doors_and_float_ops
 from quant_tutorial.tflite.saved_model import (
     export_saved_model,
     has_fake_quant,
     layer_names,
     model_input,
+    other_floats,
 )
 
 import numpy as np
@@ -54,7 +57,9 @@ def convert(
     """Convert a model with the TFLite converter and return the bytes of the file (lesson 06).
 
     The file takes one image at a time, as is usual on a device. For a batch of any size the
-    converter would add three integer ops to each Flatten, to compute the shape.
+    converter would add three integer ops to each Flatten, to compute the shape. Before the file is
+    returned, it is run on a few images, and its answers are compared with the model's; `compare`
+    says how far apart they are.
 
     Args:
         model: A built Keras 3 model or tf_keras model (such as TFMOT's) with one input, or the
@@ -85,8 +90,9 @@ def convert(
         ValueError: for an unknown mode, I/O type, layer or op; for calibration images that are
             missing, not an array, not finite, of the wrong shape or outside the range; for weights
             that are not finite or not float32, and a layer that computes NaN or infinite values
-            from these images; for a file that LiteRT cannot run, and a model of
-            `qat.quantize_aware`; for an option that does not match the mode; for a loop where
+            from these images; for a file that LiteRT cannot run, or whose answers are worse than
+            its rounding explains; for a model of `qat.quantize_aware`, and one of whose ops LiteRT
+            lacks some; for an option that does not match the mode; for a loop where
             activations are quantized; for an op that would stay in float in a full-integer file, or
             become an integer op although `float_layers` or `float_ops` exempts it; for whole
             numbers, such as those of words, that the file would round because the model takes
@@ -123,19 +129,24 @@ def convert(
         with quiet.all_output():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if images is not None:
-            _refuse_loops(folder)
-            soundness.require_finite_values(model, images)
-        _set_mode(converter, mode, images, io, per_channel)
-        if float_layers or float_ops:
-            content = selective.quantize_all_but(converter, model, float_layers, float_ops, io)
+            tried = images[: trial.TRIED]
+            with _explained(folder):
+                _refuse_loops(folder)
+                expected = soundness.finite_outputs(model, images, trial.TRIED)
         else:
-            content = _converted(converter, mode)
-            if mode in _CALIBRATED:
-                soundness.require_runnable(content, soundness.always_zero(model, images))
-    graph = flatbuffer.graph(content)
-    _refuse_rounded_numbers(graph)
-    if mode in ("int8", "int16x8"):
-        _require_integer_ops(graph, io, calibrated=images is not None)
+            tried = trial.drawn(entry, input_range)
+            expected = trial.float_outputs(model, tried)
+        _set_mode(converter, mode, images, io, per_channel)
+        with _explained(folder):
+            if float_layers or float_ops:
+                content = selective.quantize_all_but(converter, model, float_layers, float_ops, io)
+            else:
+                content = _converted(converter, mode)
+            file = trial.started(content, soundness.always_zero(model, images))
+        _refuse_rounded_numbers(file.graph)
+        if mode in ("int8", "int16x8"):
+            _require_integer_ops(file.graph, io, calibrated=images is not None)
+        trial.require_sound(file, tried, expected, lambda: _float_file(folder))
     return content
 
 
@@ -224,13 +235,38 @@ def _refuse_loops(folder: str) -> None:
     if b"While" not in (Path(folder) / "saved_model.pb").read_bytes():
         return
     # tf_keras' LSTM also contains a loop there, but the converter turns it into a single op.
-    with quiet.all_output():
-        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    if loops := [op for op in flatbuffer.graph(content).ops if op.type == "WHILE"]:
+    if loops := [op for op in flatbuffer.graph(_float_file(folder)).ops if op.type == "WHILE"]:
         raise ValueError(
             f"{loops[0]} is a loop, as recurrent layers have, and the converter crashes when it "
             "calibrates one. Make the layer with unroll=True, or use mode 'dynamic'."
         )
+
+
+@contextlib.contextmanager
+def _explained(folder: str) -> Iterator[None]:
+    """Say in a few words why the converter refuses a SavedModel, or LiteRT what it makes of it."""
+    try:
+        yield
+    except (selective.ConverterError, ValueError) as error:
+        if (found := other_floats(folder)) is not None:
+            raise ValueError(
+                f"model computes in {found[0]} (at {found[1]}), and LiteRT in float32: build it in "
+                "float32 with the same weights, and export that. In TensorFlow, cast each weight "
+                "and each constant with tf.cast(value, tf.float32)."
+            ) from None
+        if isinstance(error, ValueError):
+            raise
+        ops = dict.fromkeys(re.findall(r"tf\.(\w+)' op|\btf\.(\w+)\(", str(error)))
+        names = ", ".join(dict.fromkeys(one or other for one, other in ops))
+        raise ValueError(
+            f"The converter has no op of LiteRT for a part of the model ({names or 'unnamed'}): "
+            "write this part with other ops, or do it before or after the model."
+        ) from error
+
+
+def _float_file(folder: str) -> bytes:
+    with quiet.all_output():
+        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
 
 def _converted(converter: Any, mode: str) -> bytes:

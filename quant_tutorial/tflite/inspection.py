@@ -29,7 +29,8 @@ class Inspection(Graph):
     def constant_bytes(self) -> int:
         """The bytes of all constants: weights, biases and shapes, as packed in the file."""
         kinds = ("weights", "bias", "constant")
-        return sum(tensor.bytes for tensor in self.tensors if tensor.kind in kinds)
+        graphs = (self, *self.others)
+        return sum(t.bytes for graph in graphs for t in graph.tensors if t.kind in kinds)
 
     @property
     def verdict(self) -> str:
@@ -84,7 +85,8 @@ class Inspection(Graph):
 def inspect(model_bytes: bytes) -> Inspection:
     """Return the ops and tensors of a `.tflite` file, and whether it is integer only (lesson 06).
 
-    Only the main graph is read; files with branches or loops have further graphs.
+    Files with branches or loops have further graphs: the verdict is about their ops as well, and
+    `others` holds them. The tables show the main graph.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model.
@@ -134,9 +136,9 @@ def doors_and_float_ops(graph: Graph) -> tuple[list[Op], list[Op]]:
     """Return the ops of a file that read or write floats, in two lists.
 
     The first are its doors, which only turn a float input into integers, or integers into a float
-    output; the second are all others.
+    output; the second are all others, also of other graphs than the main one.
     """
-    spoilers = [op for op in graph.ops if any(t.is_float for t in (*op.inputs, *op.outputs))]
+    spoilers = [op for op in graph.all_ops if any(t.is_float for t in (*op.inputs, *op.outputs))]
     names_in, names_out = ({t.name for t in side} for side in (graph.inputs, graph.outputs))
     doors = [
         op
@@ -151,7 +153,7 @@ def _judge(graph: Graph) -> tuple[bool, str]:
     """Return whether no op reads or writes a float, and the reason: if one does, which one."""
     doors, inner = doors_and_float_ops(graph)
     if not doors and not inner:
-        return True, f"every tensor of its {len(graph.ops)} ops holds integers"
+        return True, f"every tensor of its {len(graph.all_ops)} ops holds integers"
     if not inner:
         sides = [
             f"the {side} is {tensor.type} and {op} {work}"

@@ -16,7 +16,7 @@ from quant_tutorial import flatbuffer, models, quiet
 from quant_tutorial.arguments import checked_calibration, checked_choice
 from quant_tutorial.flatbuffer import Graph, Op
 from quant_tutorial.frameworks import keras
-from quant_tutorial.tflite import biases, soundness
+from quant_tutorial.tflite import biases, soundness, trial
 from quant_tutorial.tflite.saved_model import export_spec, model_input
 
 import numpy as np
@@ -92,7 +92,8 @@ def apply_recipe(
         ValueError: for an unknown recipe; for calibration images that are missing, not needed, not
             finite, of the wrong shape or outside the range; for a file that is not a float file;
             for weights that are not finite, and an op that computes NaN or infinite values; when
-            the recipe quantizes nothing, and when LiteRT cannot run the result.
+            the recipe quantizes nothing, when LiteRT cannot run the result, and when its answers
+            are worse than its rounding explains.
     """
     chosen = RECIPES[checked_choice("recipe_name", recipe_name, RECIPES)]
     before = flatbuffer.graph(float_bytes, "float_bytes")
@@ -104,6 +105,7 @@ def apply_recipe(
             f"float_bytes must have one input, it has {len(before.inputs)}: export a model with a "
             "single input that holds them side by side."
         )
+    images, zero = None, []
     if chosen.kind == "static":
         if calibration is None:
             raise ValueError(
@@ -144,8 +146,11 @@ def apply_recipe(
             f"Recipe {recipe_name!r} finds nothing to quantize in a file with the ops "
             f"{', '.join(before.op_types)}."
         )
-    if ranges is not None:
-        soundness.require_runnable(content, [f"O{str(op)[1:]}" for op in zero])
+    if min(before.inputs[0].shape[1:], default=0) >= 0:
+        tried = trial.drawn(before.inputs[0], input_range) if images is None else images
+        trial.require_like_floats(
+            content, float_bytes, tried[: trial.TRIED], [op.title for op in zero]
+        )
     return content
 
 
@@ -165,7 +170,7 @@ def _require_finite_ranges(graph: Graph, ranges: Mapping[str, Any]) -> None:
     for op in graph.ops:
         if not all(np.isfinite(end).all() for end in _range(op, ranges)):
             raise ValueError(
-                f"O{str(op)[1:]} computes NaN or infinite values from the calibration "
+                f"{op.title} computes NaN or infinite values from the calibration "
                 f"images, so that it has no range. {soundness.INFINITE}"
             )
 

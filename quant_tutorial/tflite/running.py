@@ -9,7 +9,7 @@ from typing import Any
 from quant_tutorial import flatbuffer
 from quant_tutorial.affine import quantize
 from quant_tutorial.arguments import checked_images, checked_integers
-from quant_tutorial.flatbuffer import Graph, Tensor
+from quant_tutorial.flatbuffer import Graph, Op, Tensor
 from quant_tutorial.tflite.interpreter import Runner
 
 import numpy as np
@@ -197,15 +197,22 @@ def correct_graph(model_bytes: bytes) -> Graph:
             an error but computes wrongly. A test shows that the current version still does.
     """
     graph = flatbuffer.graph(model_bytes)
+    if (op := wrongly_computed(graph)) is not None:
+        raise ValueError(
+            f"LiteRT {importlib.metadata.version('ai-edge-litert')} computes {op} wrongly: its "
+            "convolution reads 2-bit weights as if they had 8 bits, and gives NaN or infinite "
+            "numbers without an error. Use recipe 'weight_only_wi2_afp32', which unpacks them "
+            "first, or 4 bits."
+        )
+    return graph
+
+
+def wrongly_computed(graph: Graph) -> Op | None:
+    """Return the first op of a file that LiteRT computes wrongly without an error, or None."""
     for op in graph.ops:
         if op.type == "CONV_2D" and any(tensor.type == "int2" for tensor in op.inputs):
-            raise ValueError(
-                f"LiteRT {importlib.metadata.version('ai-edge-litert')} computes {op} wrongly: its "
-                "convolution reads 2-bit weights as if they had 8 bits, and gives NaN or infinite "
-                "numbers without an error. Use recipe 'weight_only_wi2_afp32', which unpacks them "
-                "first, or 4 bits."
-            )
-    return graph
+            return op
+    return None
 
 
 def _own_images(entry: Tensor, x: NDArray[Any]) -> NDArray[Any]:

@@ -15,6 +15,10 @@ from quant_tutorial.frameworks import keras, tf
 
 import numpy as np
 
+_OTHER_FLOATS = ("float64", "float16", "bfloat16")
+# What reads or passes on values of any type.
+_PASSING = ("Cast", "Const", "Identity", "Placeholder", "ReadVariableOp", "VarHandleOp")
+
 
 def is_tf_keras(model: Any) -> bool:
     """Return whether a model belongs to tf_keras (Keras 2), as TFMOT's do, without importing it."""
@@ -44,7 +48,7 @@ def model_input(model: Any) -> ModelInput:
             numbers, and for a SavedModel that takes several images at a time.
     """
     if isinstance(model, (str, Path)):
-        spec = _signature(model)[1]
+        spec = signature_of(model)[1]
         if spec.shape.rank is None:
             raise ValueError(
                 f"model: the SavedModel in {model} does not say how many axes its input has. "
@@ -132,7 +136,7 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
         return
     name = "image"
     if isinstance(model, (str, Path)):
-        loaded, spec = _signature(model)
+        loaded, spec = signature_of(model)
         name = spec.name
 
         def answer(image: tf.Tensor) -> Any:
@@ -192,16 +196,34 @@ def _write(model: keras.Model, folder: str | Path, spec: tf.TensorSpec) -> None:
     tf.saved_model.save(holder, str(folder), signatures=signatures)
 
 
-def has_fake_quant(folder: str | Path) -> bool:
-    """Return whether a SavedModel has fake-quantization ops, which contain their own ranges."""
+def other_floats(folder: str | Path) -> tuple[str, str] | None:
+    """Return the type and the name of the first op that computes in other floats than float32.
+
+    Args:
+        folder: The folder of a SavedModel with a signature "serving_default".
+    """
+    for node in _nodes(folder):
+        numbers = {node.attr[name].type for name in ("T", "dtype") if name in node.attr}
+        names = {tf.as_dtype(number).name for number in numbers if number}
+        if node.op not in _PASSING and (found := names.intersection(_OTHER_FLOATS)):
+            return found.pop(), node.name
+    return None
+
+
+def _nodes(folder: str | Path) -> list[Any]:
+    """List the ops of a SavedModel, those of its functions as well."""
     with quiet.all_output():
         loaded = tf.saved_model.load(str(folder))
     graph = loaded.signatures["serving_default"].graph.as_graph_def()
-    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
-    return any(node.op.startswith("FakeQuantWithMinMaxVars") for node in nodes)
+    return [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
 
 
-def _signature(folder: str | Path) -> tuple[Any, Any]:
+def has_fake_quant(folder: str | Path) -> bool:
+    """Return whether a SavedModel has fake-quantization ops, which contain their own ranges."""
+    return any(node.op.startswith("FakeQuantWithMinMaxVars") for node in _nodes(folder))
+
+
+def signature_of(folder: str | Path) -> tuple[Any, Any]:
     """Load a SavedModel and return it with the specification of its only input."""
     if not (Path(folder) / "saved_model.pb").is_file():
         raise ValueError(

@@ -19,7 +19,9 @@ from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.op_names import without_suffix
 from quant_tutorial.tflite.saved_model import is_tf_keras, layer_names
 
-from tensorflow.lite.python.convert import mlir_quantize
+from tensorflow.lite.python.convert import ConverterError, mlir_quantize
+
+__all__ = ["ConverterError", "quantize_all_but"]
 
 
 def quantize_all_but(

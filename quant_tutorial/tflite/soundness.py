@@ -2,21 +2,21 @@
 
 The converter ends the whole process if a value is infinite while it measures the ranges, for
 example log(0), and names no layer in most of its own messages. So the model is run here first, with
-TensorFlow on many images at a time, and each value that it computes is looked at. For the course's
-model and 500 images this takes a fifth of a second on one core, the conversion about one second.
+TensorFlow on many images at a time, and each value that it computes is looked at. The float model's
+answers come from the same run, and `trial` compares the new file's answers with them.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quant_tutorial import flatbuffer, models, op_names, quiet
 from quant_tutorial.frameworks import keras, tf
-from quant_tutorial.tflite.interpreter import Runner, make_interpreter
+from quant_tutorial.tflite.interpreter import Runner
 from quant_tutorial.tflite.running import invoke_each
 from quant_tutorial.tflite.saved_model import export_saved_model, layer_names, model_input, packed
 
@@ -30,65 +30,70 @@ INFINITE = (
 _BATCH = 100
 # What a model does not compute from its images, and ops that only read or say something.
 _CONSTANT = ("Const", "ReadVariableOp", "Placeholder", "Identity", "NoOp")
+# From finite values these compute finite values, so that they are never the first with others.
+_SAFE = (
+    "Relu",
+    "Relu6",
+    "MaxPool",
+    "Reshape",
+    "Squeeze",
+    "ExpandDims",
+    "Transpose",
+    "Pad",
+    "Shape",
+)
 # These hide the ops of a function that they call.
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "While")
 
 
 def require_convertible(model: Any) -> None:
-    """Raise a ValueError for a Keras model with other types than float32, or with wrong weights.
+    """Raise a ValueError for a Keras model that the converter would take for another one.
 
     Args:
         model: A Keras 3 or tf_keras model, or the folder of a SavedModel, which is not looked at.
     """
     if not isinstance(model, (str, Path)):
         models.require_float32(model)
+        models.require_same_shapes(model)
         models.require_finite_weights(model)
 
 
-def require_finite_values(model: Any, images: NDArray[np.float32]) -> None:
-    """Raise a ValueError if a layer computes NaN or infinite values from some of the images.
-
-    The message names the first such layer and the first such image.
+def finite_outputs(
+    model: Any, images: NDArray[np.float32], count: int = 0
+) -> list[NDArray[np.generic]]:
+    """Return a model's answers to the first images, when all values that it computes are finite.
 
     Args:
         model: A Keras 3 or tf_keras model, or the folder of a SavedModel.
-        images: Images as the model takes them, shape (n, …), n ≥ 1.
+        images: Images as the model takes them, shape (n, …), n ≥ 1; all of them are looked at.
+        count: How many answers are wanted.
+
+    Returns:
+        An array for each output, with a row for each of the wanted answers.
+
+    Raises:
+        ValueError: when a layer computes NaN or infinite values; the message names the first such
+            layer and the first such image.
     """
+    found: list[Sequence[NDArray[np.generic]]] = []
     for start, batch, run in _runs(model, images):
-        flags = run.flags(batch)
-        if flags[0].all():
-            continue
-        each = (run.flags(image[np.newaxis])[0] for image in batch)
-        place, found = next(
-            ((place, fine) for place, fine in enumerate(each) if not fine.all()), (0, flags[0])
-        )
-        raise ValueError(
-            f"{run.names[np.argmin(found)]} computes NaN or infinite values from calibration image "
-            f"{start + place}, and the converter ends the process on these. {INFINITE}"
-        )
+        sums, outputs = run.of(batch)
+        if not np.isfinite(sums).all():
+            _require_finite(model, batch, start)  # sums of large numbers can be infinite as well
+        if start < count:
+            found.append([output[: count - start] for output in outputs])
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
-def require_runnable(content: bytes, zero: Iterable[str]) -> None:
-    """Raise a ValueError for a new file that LiteRT does not run, with a layer that is always 0.
-
-    Args:
-        content: The file.
-        zero: What computes 0 alone from the calibration images; taken only if it is needed.
-    """
-    try:
-        flatbuffer.graph(content)
-        make_interpreter(content)
-    except ValueError as error:
-        reason = str(error).removeprefix("model_bytes is not a .tflite model that LiteRT can run: ")
-        way_out = "Dynamic-range quantization needs no ranges of the activations."
-        if (idle := next(iter(zero), None)) is not None:
-            way_out = (
-                f"{idle} returns 0 for all calibration images, so that its values have no range. "
-                f"Give images for which it does not, or take it out of the model. {way_out}"
+def _require_finite(model: Any, images: NDArray[np.float32], start: int) -> None:
+    """Raise the error for the first of these images that leads to infinite values, if one does."""
+    for place, image, run in _runs(model, images, one_by_one=True):
+        fine = np.isfinite(run.of(image)[0])
+        if not fine.all():
+            raise ValueError(
+                f"{run.names[np.argmin(fine)]} computes NaN or infinite values from calibration "
+                f"image {start + place}, and the converter ends the process on these. {INFINITE}"
             )
-        raise ValueError(
-            f"LiteRT cannot run the file that results ({reason.rstrip('.')}). {way_out}"
-        ) from None
 
 
 def always_zero(model: Any, images: NDArray[np.float32] | None) -> Iterator[str]:
@@ -97,54 +102,59 @@ def always_zero(model: Any, images: NDArray[np.float32] | None) -> Iterator[str]
         return
     names: list[str] = []
     active: Any = False
-    for _, batch, run in _runs(model, images):
-        names, active = run.names, active | run.flags(batch)[1]
+    for _, batch, run in _runs(model, images, safe=()):
+        names, active = run.names, active | (run.of(batch)[0] != 0)
     yield from (name for name, some in zip(names, active, strict=True) if not some)
 
 
 @dataclass
 class _Run:
-    """A model that says of each of its values whether all are finite, and whether any is not 0."""
+    """A model that returns the sum of the magnitudes of each of its values, and its answers.
 
-    function: Any
-    names: list[str]  # what computes them, filled at the first call
+    A sum is finite only if all the values are, and 0 only if they all are.
+    """
 
-    def flags(self, batch: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return the answers for a batch, shape (2, values)."""
-        return np.asarray(self.function(batch))
+    function: Callable[[NDArray[np.float32]], tuple[Any, Sequence[Any]]]
+    names: list[str]  # what computes the values, filled at the first call
+
+    def of(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.floating], list[NDArray[Any]]]:
+        """Return the sums of a batch, shape (values,), and the answers."""
+        sums, outputs = self.function(batch)
+        return np.asarray(sums), [np.asarray(output) for output in outputs]
 
 
 def _runs(
-    model: Any, images: NDArray[np.float32]
+    model: Any,
+    images: NDArray[np.float32],
+    *,
+    one_by_one: bool = False,
+    safe: Sequence[str] = _SAFE,
 ) -> Iterator[tuple[int, NDArray[np.float32], _Run]]:
     """Yield the images in batches, each with its first number and the model to run it on."""
-    run = None if isinstance(model, (str, Path)) else _traced(model, images)
-    size = _BATCH
+    run = None if isinstance(model, (str, Path)) else _traced(model, images, safe)
+    size = 1 if one_by_one else _BATCH
     if run is None:  # nothing but a file shows what it computes
         run, size = _from_file(model), 1
     for start in range(0, len(images), size):
         yield start, images[start : start + size], run
 
 
-def _traced(model: Any, images: NDArray[np.float32]) -> _Run | None:
-    """Return a Keras model as a graph with the answers as outputs; None where it hides ops."""
+def _traced(model: Any, images: NDArray[np.float32], safe: Sequence[str]) -> _Run | None:
+    """Return a Keras model as a graph; None where it hides ops, or keeps something for later."""
     known, names, hidden = set(layer_names(model)), [], []
     plain = models.single_ended(model) if isinstance(model, keras.Model) else model
 
     def answers(batch: Any) -> Any:
-        plain(packed(batch, getattr(plain, "input", None)), training=False)
+        outputs = plain(packed(batch, getattr(plain, "input", None)), training=False)
         ops = [op for op in batch.graph.get_operations() if op.type not in _CONSTANT]
-        hidden.extend(op for op in ops if op.type in _CALLS)
-        values = [value for op in ops for value in op.outputs if value.dtype.is_floating]
-        names[:] = [_label(value.op, known) for value in values]
-        finite = [tf.reduce_all(tf.math.is_finite(value)) for value in values]
+        hidden.extend(op for op in ops if op.type in _CALLS or op.type.startswith("Assign"))
         # What does not depend on the images, such as a bias of zeros, is no value of a layer.
         fed = _fed_by(batch, batch.graph.get_operations())
-        active = [
-            tf.reduce_any(tf.not_equal(value, 0)) if value.op.name in fed else tf.constant(True)
-            for value in values
-        ]
-        return tf.stack([finite, active])
+        ops = [op for op in ops if op.name in fed and op.type not in safe]
+        values = [value for op in ops for value in op.outputs if value.dtype.is_floating]
+        names[:] = [_label(value.op, known) for value in values]
+        sums = [tf.reduce_sum(tf.abs(value)) for value in values]
+        return tf.stack(sums) if sums else tf.zeros(0), tf.nest.flatten(outputs)
 
     entry = model_input(model)
     fixed = entry.shape[0]
@@ -153,12 +163,13 @@ def _traced(model: Any, images: NDArray[np.float32]) -> _Run | None:
     with quiet.all_output():
         function.get_concrete_function()
 
-    def of_any_size(batch: NDArray[np.float32]) -> Any:
+    def of_any_size(batch: NDArray[np.float32]) -> tuple[Any, Sequence[Any]]:
         if fixed is None:
             return function(batch)
         parts = np.resize(batch, (-(-len(batch) // fixed), fixed, *batch.shape[1:]))
-        flags = np.stack([function(part).numpy() for part in parts])
-        return np.stack([flags[:, 0].all(axis=0), flags[:, 1].any(axis=0)])
+        sums, outputs = zip(*(function(part) for part in parts), strict=True)
+        together = (np.concatenate(each)[: len(batch)] for each in zip(*outputs, strict=True))
+        return np.sum(sums, axis=0), list(together)
 
     return None if hidden else _Run(of_any_size, names)
 
@@ -198,9 +209,10 @@ def _from_file(model: Any) -> _Run:
     made = [(op, tensor) for op in graph.ops for tensor in op.outputs if tensor.is_float]
     runner = Runner(content, graph, kernels="reference", keep_tensors=True)
 
-    def function(batch: NDArray[np.float32]) -> list[list[bool]]:
+    def function(batch: NDArray[np.float32]) -> tuple[Any, Sequence[Any]]:
         for _ in invoke_each(runner, graph.inputs[0], batch):
             values = [runner.value(tensor.index) for _, tensor in made]
-        return [[np.isfinite(v).all() for v in values], [np.any(v) for v in values]]
+        sums = [np.sum(np.abs(value), dtype=np.float64) for value in values]
+        return sums, [runner.value(tensor.index) for tensor in graph.outputs]
 
-    return _Run(function, [f"O{str(op)[1:]}" for op, _ in made])
+    return _Run(function, [op.title for op, _ in made])

@@ -1,0 +1,69 @@
+"""Write any Keras model as a functional one of few kinds of layers, each used once (lesson 05).
+
+Nested models are inlined, a shared layer becomes a layer for each use, operators and `keras.ops`
+become layers, and layers that LiteRT computes in several steps are taken apart: a separable
+convolution into two, swish into a sigmoid and a product, an average into a sum and a factor. What
+stays are the layers to which `graph.nodes` gives their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from quant_tutorial import models
+from quant_tutorial.frameworks import keras
+from quant_tutorial.simulate.building import Builder
+from quant_tutorial.simulate.kinds import has_no_effect
+from quant_tutorial.simulate.refusals import require_known
+from quant_tutorial.simulate.rewriting import LAYERS, OPERATIONS
+from quant_tutorial.simulate.walking import all_operations, layer_of, walk
+
+
+def canonical(model: keras.Model) -> keras.Model:
+    """Return a functional model with the same outputs, of few kinds of layers, each used once.
+
+    Layers keep their names; a further use of a layer, or a further layer of a name, gets a number:
+    `conv`, `conv_2`. Layers without effect in inference are left out. Lesson 05.
+
+    Args:
+        model: A built functional model.
+
+    Raises:
+        ValueError: for a layer or an operation that this course does not treat; the message names
+            it.
+    """
+    for operation in all_operations(model):
+        require_known(operation)
+    build = Builder(model)
+
+    def run(graph: keras.Model, inputs: Sequence[Any]) -> list[Any]:
+        return walk(graph, inputs, call)
+
+    def call(operation: Any, args: tuple, kwargs: dict) -> Any:
+        args = args or tuple(kwargs.values())[:1]  # of layer(inputs=x)
+        if has_no_effect(operation):
+            return args[0]
+        if isinstance(operation, keras.Model):
+            return run(models.layer_graph(operation), keras.tree.flatten(args[0]))
+        build.begin(operation)
+        if isinstance(operation, keras.layers.Layer):
+            return LAYERS[type(operation)](build, operation, *args)
+        return OPERATIONS[type(operation).__name__](build, operation, *args, **kwargs)
+
+    return rewritten(model, run)
+
+
+def rewritten(
+    model: keras.Model, run: Callable[[keras.Model, Sequence[Any]], Sequence[Any]]
+) -> keras.Model:
+    """Return a functional model whose outputs a function computes (lesson 05).
+
+    Args:
+        model: The model whose inputs and name it has.
+        run: Takes that model and the new model's inputs, and returns its outputs.
+    """
+    inputs = [keras.Input(x.shape[1:], dtype=x.dtype, name=layer_of(x).name) for x in model.inputs]
+    outputs = run(model, inputs)
+    ends = (ends if len(ends) > 1 else ends[0] for ends in (inputs, outputs))
+    return keras.Model(*ends, name=model.name)

@@ -1,0 +1,347 @@
+"""Try a file out before it is handed over: run it, and compare it with its float model (lesson 06).
+
+Whatever goes wrong in a conversion shows in the new file's answers: on a few of the calibration
+images they are compared with the float model's. Where they are far apart, the question is whether
+the scheme explains it. Few bits, and one scale for channels of different sizes, make a bad file
+without any fault. So the float file then gets the weights as the new file rounds them, and each op
+is compared with its float op on the same input (`op_errors`). What is left is the rounding of the
+activations, half a step at most, and whatever is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quant_tutorial import flatbuffer, metrics, models
+from quant_tutorial.affine import dequantize
+from quant_tutorial.arguments import checked_images, checked_integers
+from quant_tutorial.flatbuffer import CASTS, WEIGHTED, Graph, Op, Tensor
+from quant_tutorial.frameworks import keras, tf
+from quant_tutorial.tflite.interpreter import Runner
+from quant_tutorial.tflite.op_errors import TensorError, file_errors
+from quant_tutorial.tflite.running import (
+    correct_graph,
+    file_images,
+    input_options,
+    outputs_of,
+    single_input_output,
+    wrongly_computed,
+)
+from quant_tutorial.tflite.saved_model import model_input, packed, signature_of
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRIED = 16  # images
+# The answers of 8-bit files have an SQNR of 20 to 50 dB. Below this limit their ops are looked at.
+_ENOUGH_DB = 5.0
+# The same against a model that rounds as the file does.
+_SIMULATED_DB = 20.0
+_LARGEST_OWN = 4.0  # steps, fourteen times the error of rounding
+_LOST_DB = 10.0  # the SQNR of an op's values below which they are no good
+_HALF = 0.51  # steps by which weights are rounded; the scale itself is rounded to a float32
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far the answers of a file are from its float model's (lesson 06)."""
+
+    images: int
+    sqnr_db: float  # infinite for the same answers
+    largest: float  # the largest difference
+    step: float | None  # the scale of the file's output, None for floats
+
+    def __str__(self) -> str:
+        """Say in a sentence what was compared, and how far apart it is."""
+        steps = "" if self.step is None else f" ({self.largest / self.step:.1f} output steps)"
+        return (
+            f"On {self.images} images the file's answers differ from the float model's by at most "
+            f"{self.largest:.3g}{steps}; their SQNR is {self.sqnr_db:.1f} dB."
+        )
+
+
+def compare(float_model: Any, model_bytes: bytes, images: NDArray[np.float32]) -> Comparison:
+    """Compare the answers of a `.tflite` file with those of the model it was made from (lesson 06).
+
+    Args:
+        float_model: The float file, or a model that `tflite.convert` accepts.
+        model_bytes: The file, with one input and one output.
+        images: Images as the float model takes them, shape (n, …), n ≥ 1; a dozen are enough.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model that LiteRT runs correctly, for several
+            inputs or outputs, and when the images are missing or do not fit the model.
+    """
+    graph = correct_graph(model_bytes)
+    exit_ = single_input_output(graph)[1]
+    if isinstance(float_model, bytes):
+        expected = _outputs(float_model, correct_graph(float_model), images)
+    else:
+        expected = float_outputs(float_model, images)[0]
+    outputs = _outputs(model_bytes, graph, images)
+    if expected.size != outputs.size:
+        raise ValueError(
+            f"float_model gives outputs of the shape {expected.shape}, and model_bytes of the "
+            f"shape {outputs.shape}: compare a file with the model that it was made from."
+        )
+    difference = np.abs(expected.reshape(outputs.shape).astype(np.float64) - outputs)
+    return Comparison(
+        images=len(outputs),
+        sqnr_db=_sqnr_db(expected, outputs),
+        largest=float(difference.max()),
+        step=None if exit_.params is None else float(exit_.params.scale),
+    )
+
+
+def float_outputs(model: Any, images: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return a model's answers to images, an array for each output.
+
+    The model stays as it is, also where it keeps something for its next call.
+
+    Args:
+        model: A Keras 3 or tf_keras model, or the folder of a SavedModel.
+        images: Images as the model takes them, shape (n, …), n ≥ 1.
+    """
+    entry = model_input(model)
+    check = checked_integers if entry.is_integer else checked_images
+    images = check("images", images, tuple(entry.shape[1:]), entry.dtype)
+    kept: list[tuple[Any, NDArray[Any]]] = []
+    if isinstance(model, (str, Path)):
+        loaded, spec = signature_of(model)
+        signature = loaded.signatures["serving_default"]
+
+        def run(part: NDArray[Any]) -> Any:
+            return signature(**{spec.name: tf.cast(part, spec.dtype)})
+
+    else:
+        plain = models.single_ended(model) if isinstance(model, keras.Model) else model
+        kept = [(variable, variable.numpy()) for variable in plain.non_trainable_variables]
+
+        def run(part: NDArray[Any]) -> Any:
+            return plain(packed(part, getattr(plain, "input", None)), training=False)
+
+    size = entry.shape[0] or len(images)
+    filled = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
+    parts = [tf.nest.flatten(run(part)) for part in np.split(filled, len(filled) // size)]
+    for variable, value in kept:
+        if not np.array_equal(variable.numpy(), value):
+            variable.assign(value)
+    return [np.concatenate(each)[: len(images)] for each in zip(*parts, strict=True)]
+
+
+def drawn(entry: Any, input_range: tuple[float, float] | None) -> NDArray[Any]:
+    """Return a few arrays as a model takes them, where there are no calibration images.
+
+    They are random numbers from the range; for whole numbers, which may stand for anything, zeros.
+    """
+    shape = (TRIED, *entry.shape[1:])
+    if entry.dtype.kind in "iub":
+        return np.zeros(shape, entry.dtype)
+    low, high = input_range or (0.0, 1.0)
+    return np.random.default_rng(0).uniform(low, high, shape).astype(np.float32)
+
+
+class File(NamedTuple):
+    """A file, read and in LiteRT."""
+
+    content: bytes
+    graph: Graph
+    runner: Runner
+
+
+def started(content: bytes, zero: Iterable[str] = ()) -> File:
+    """Return a new file, read and in LiteRT, or raise a ValueError for one that does not run.
+
+    Args:
+        content: The file.
+        zero: What computes 0 alone from the calibration images; taken only if it is needed.
+    """
+    try:
+        graph = flatbuffer.graph(content)
+        return File(content, graph, Runner(content, graph))
+    except ValueError as error:
+        reason = str(error).removeprefix("model_bytes is not a .tflite model that LiteRT can run: ")
+        way_out = "Dynamic-range quantization needs no ranges of the activations."
+        if (idle := next(iter(zero), None)) is not None:
+            way_out = (
+                f"{idle} returns 0 for all calibration images, so that its values have no range. "
+                f"Give images for which it does not, or take it out of the model. {way_out}"
+            )
+        raise ValueError(
+            f"LiteRT cannot run the file that results ({reason.rstrip('.')}). {way_out}"
+        ) from None
+
+
+def require_sound(
+    file: File,
+    images: NDArray[Any],
+    expected: Sequence[NDArray[Any]],
+    float_file: Callable[[], bytes],
+    enough_db: float = _ENOUGH_DB,
+) -> None:
+    """Raise a ValueError for a new file that is worse than its scheme explains.
+
+    A file with several inputs or outputs is not compared.
+
+    Args:
+        file: What `started` returns.
+        images: Images as the float model takes them.
+        expected: The float model's answers to them, an array for each output.
+        float_file: Makes the float file of the model; called only if it is needed.
+        enough_db: The SQNR from which on nothing more is looked at.
+    """
+    content, graph, runner = file
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or len(expected) != 1:
+        return
+    if wrongly_computed(graph) is not None:  # `predict` says so
+        return
+    outputs = _outputs(content, graph, images, runner)
+    if _is_enough(expected[0], outputs, enough_db):
+        return
+    # A model that looks at the whole batch, or draws at random, differs from any file of it.
+    floats = float_file()
+    float_graph = flatbuffer.graph(floats)
+    if not _is_enough(_outputs(floats, float_graph, images), outputs, enough_db):
+        _refuse_unexplained(content, graph, floats, images)
+
+
+def require_like_model(
+    content: bytes,
+    model: Any,
+    input_range: tuple[float, float] | None,
+    float_file: Callable[[], bytes],
+) -> None:
+    """Raise a ValueError for a new file that does not run, or computes other answers than a model.
+
+    The images are random numbers.
+
+    Args:
+        content: The file.
+        model: A model that rounds as the file does.
+        input_range: The range of its input; None for 0 to 1.
+        float_file: As for `require_sound`.
+    """
+    images = drawn(model_input(model), input_range)
+    expected = float_outputs(model, images)
+    require_sound(started(content), images, expected, float_file, _SIMULATED_DB)
+
+
+def require_like_floats(
+    content: bytes, float_bytes: bytes, images: NDArray[Any], zero: Iterable[str] = ()
+) -> None:
+    """Raise a ValueError for a new file that does not run, or is worse than its scheme explains.
+
+    Args:
+        content: The file.
+        float_bytes: The float file that it was made from.
+        images: Images as the float file takes them.
+        zero: As for `started`.
+    """
+    file, graph = started(content, zero), flatbuffer.graph(float_bytes)
+    if len(graph.outputs) == 1:
+        expected = _outputs(float_bytes, graph, images)
+        require_sound(file, images, [expected], lambda: float_bytes)
+
+
+def _outputs(
+    content: bytes, graph: Graph, images: NDArray[Any], runner: Runner | None = None
+) -> NDArray[Any]:
+    """Return a file's only output for images, as real numbers."""
+    given, exit_ = file_images("images", images, graph.inputs[0]), graph.outputs[0]
+    runner = runner or Runner(content, graph, **input_options(graph.inputs[0], given))
+    outputs = outputs_of(runner, graph, given, [exit_])[exit_.index]
+    return outputs if exit_.params is None else dequantize(outputs, exit_.params)
+
+
+def _is_enough(expected: NDArray[Any], outputs: NDArray[Any], enough_db: float) -> bool:
+    """Return whether answers are near enough, or cannot be compared."""
+    if expected.size != outputs.size or not expected.size or not np.isfinite(expected).all():
+        return True
+    return _sqnr_db(expected, outputs) >= enough_db
+
+
+def _sqnr_db(expected: NDArray[Any], outputs: NDArray[Any]) -> float:
+    """Return the SQNR in dB: infinite for the same answers, and minus infinity for zeros alone."""
+    expected, outputs = (values.astype(np.float64).ravel() for values in (expected, outputs))
+    if np.array_equal(expected, outputs):
+        return np.inf
+    return float(metrics.sqnr_db(expected, outputs)) if expected.any() else -np.inf
+
+
+def _refuse_unexplained(
+    content: bytes, graph: Graph, float_bytes: bytes, images: NDArray[Any]
+) -> None:
+    """Raise a ValueError that names the op whose error the scheme does not explain, if one does."""
+    floats = flatbuffer.graph(float_bytes)
+    before, after = ([op for op in file.ops if op.type not in CASTS] for file in (floats, graph))
+    if [op.type for op in before] != [op.type for op in after]:
+        return
+    rounded = flatbuffer.read(float_bytes)
+    unpacked = {op.outputs[0].index: op.inputs[0] for op in graph.ops if op.type == "DEQUANTIZE"}
+    for op, made in zip(before, after, strict=True):
+        if op.type in WEIGHTED and (wrong := _with_rounded(rounded, op, made, unpacked)):
+            raise _unexplained(made, wrong)
+    try:
+        found = file_errors(flatbuffer.write(rounded), content, images)
+    except ValueError:  # it has no integer activations, or others than can be compared
+        return
+    if lost := [row for row in found.rows if _is_lost(row, found.rows, after)]:
+        worst = max(lost, key=lambda row: row.own or 0)
+        made = [op for op in after if worst.tensor.index in {t.index for t in op.outputs}]
+        raise _unexplained(
+            made[0] if made else "the input",
+            f"its values are off by {worst.own:.0f} steps of their scale (root mean square), and "
+            "rounding explains 0.3",
+        )
+
+
+def _is_lost(row: TensorError, rows: Sequence[TensorError], ops: Sequence[Op]) -> bool:
+    """Return whether an op adds a large error of its own, and all that read it have it as well.
+
+    The converter lets an op clip values that the next op would clip anyway, such as a minimum.
+    """
+    readers = {
+        tensor.index
+        for op in ops
+        if row.tensor.index in {t.index for t in op.inputs}
+        for tensor in op.outputs
+    }
+    later = [other for other in rows if other.tensor.index in readers]
+    bad = all(other.sqnr_db < _LOST_DB for other in (row, *later))
+    return bad and (row.own or 0) > _LARGEST_OWN
+
+
+def _unexplained(where: Op | str, what: str) -> ValueError:
+    return ValueError(
+        f"The file that results is worse than its rounding explains, at {where}: {what}. Convert "
+        "with mode 'int8_fallback' and leave this layer in float (float_layers), or take a mode "
+        "without integer activations."
+    )
+
+
+def _with_rounded(rounded: Any, op: Op, made: Op, unpacked: Mapping[int, Tensor]) -> str:
+    """Put an op's rounded weights into the float file's objects; say if rounding is not all."""
+    for old, stored in zip(op.inputs, made.inputs, strict=False):
+        new = unpacked.get(stored.index, stored)
+        if old.data is None or new.data is None or old.shape != new.shape or not len(new.scales):
+            continue
+        scales = new.scales.astype(np.float64)
+        if len(scales) > 1:
+            scales = scales.reshape([-1 if a == new.axis else 1 for a in range(len(new.shape))])
+        zeros = new.zero_points[0] if len(set(new.zero_points.tolist())) == 1 else 0
+        values = (new.data.astype(np.float64) - zeros) * scales
+        # A bias of many steps is a float32 number of 24 bits.
+        room = _HALF * scales + 2.0**-20 * np.abs(old.data)
+        off = np.abs(values - old.data) / np.where(room > 0, room, 1)
+        if off.max(initial=0) > 1:
+            return (
+                f"its {new.kind} in the file: {np.count_nonzero(off > 1)} of {off.size} values are "
+                f"off by more than half a step, up to {off.max() * _HALF:.0f} steps"
+            )
+        if new.kind == "weights":
+            buffer = rounded.buffers[rounded.subgraphs[0].tensors[old.index].buffer]
+            buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
+    return ""

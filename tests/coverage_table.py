@@ -1,0 +1,134 @@
+"""Measure what the course does with each kind of layer, for the table of the reference page.
+
+`python tests/coverage_table.py` measures the models of `coverage_models.SINGLE`, all or those that
+are named, and writes the figures into `networks/coverage.json`. Kinds that are there already are
+not measured again, unless they are named. With `--table` it prints the table as it stands in
+`notebooks/reference.md`.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FIGURES = Path(__file__).with_name("networks") / "coverage.json"
+COLUMNS = ("convert", "simulate", "rounding", "QAT", "debug", "integer")
+HEADINGS = ("kind", "`convert`", "`simulate`", "`rounding`", "`qat`", "`debug`", "`integer`")
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Return the figures of a kind by column, or why a tool refuses it."""
+    from quant_tutorial import flatbuffer, integer, models, qat, rounding, tflite
+    from quant_tutorial.affine import dequantize, quantize
+    from quant_tutorial.scheme import QuantScheme, named_scheme
+    from quant_tutorial.simulate import Simulator
+
+    import coverage_models
+    import keras
+
+    model = coverage_models.settled(coverage_models.SINGLE[name])
+    images = coverage_models.images_for(model)
+    content = tflite.convert(model, "int8", calibration=images)
+    graph = flatbuffer.graph(content)
+    exit_ = graph.outputs[0].params
+    given = quantize(images, graph.inputs[0].params).astype(np.int8)
+    # The reference kernels have no TILE.
+    kernels = "optimized" if "TILE" in graph.op_types else "reference"
+    wanted = dequantize(tflite.run(content, given, kernels), exit_)
+    simulator: list[Simulator] = []
+
+    def steps(outputs: np.ndarray, others: np.ndarray, scale: float) -> int:
+        return int(np.rint(np.abs(outputs - others).max() / scale))
+
+    def simulated() -> int:
+        simulator.append(Simulator(model, images))
+        rounded = simulator[0].simulated(simulator[0].params(QuantScheme()))
+        return steps(models.predict(rounded, images), wanted, exit_.scale)
+
+    def better() -> float:
+        scheme, floats = named_scheme(3, 8), models.predict(model, images)
+        errors = []
+        for rounded in (
+            rounding.nearest(simulator[0], scheme),
+            rounding.gptq(simulator[0], scheme, images),
+        ):
+            outputs = tflite.predict(rounding.int8_file(rounded), images)
+            errors.append(float(np.mean((outputs - floats) ** 2)))
+        return float(f"{errors[1] / errors[0]:.2f}")
+
+    def trained() -> int:
+        trainable = qat.quantize_aware(model, QuantScheme(), images)
+        trainable.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True)
+        trainable.train_on_batch(images, np.zeros_like(wanted))
+        file = qat.int8_file(trainable)
+        outputs, expected = tflite.predict(file, images), models.predict(trainable, images)
+        return steps(outputs, expected, flatbuffer.graph(file).outputs[0].params.scale)
+
+    def own_error() -> float:
+        worst = tflite.debug(model, content, images[:10]).worst
+        return float(f"{worst.own:.2f}")
+
+    def equal() -> str:
+        ours = integer.run_all(integer.load(content), given)
+        theirs = tflite.run_all(content, given, kernels)
+        if kernels != "reference":
+            off = max(np.abs(np.subtract(ours[i], theirs[i], dtype=np.int32)).max() for i in ours)
+            return f"{off} step" if off == 1 else f"{off} steps"
+        same = sum(np.array_equal(ours[index], theirs[index]) for index in ours)
+        return f"{same} of {len(ours)}"
+
+    tools: dict[str, Callable[[], Any]] = {
+        "convert": lambda: "integers" if tflite.inspect(content).integer_only else "floats",
+        "simulate": simulated,
+        "rounding": better,
+        "QAT": trained,
+        "debug": own_error,
+        "integer": equal,
+    }
+    found = {}
+    for column, tool in tools.items():
+        try:
+            found[column] = tool()
+        except ValueError as error:
+            found[column] = {"refused": str(error)}
+    return found
+
+
+def table(figures: dict[str, dict[str, Any]]) -> str:
+    """Return the figures as a table in Markdown, and what a tool refuses as a list."""
+    lines = [f"| {' | '.join(HEADINGS)} |", f"| --- | --- |{' ---: |' * 5}"]
+    refused = []
+    for name, found in figures.items():
+        cells = []
+        for column, heading in zip(COLUMNS, HEADINGS[1:], strict=True):
+            value = found[column]
+            if isinstance(value, dict):
+                reason = value["refused"].replace("\n", " ")
+                refused.append(f"- {name}, {heading}: {reason}")
+                value = "refused"
+            cells.append(f"{value:.2f}" if isinstance(value, float) else str(value))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, *(["", *refused] if refused else [])])
+
+
+def main() -> None:
+    """Measure the kinds of layers, or print the table."""
+    import coverage_models
+
+    found = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    if sys.argv[1:] == ["--table"]:
+        print(table(found))
+        return
+    names = sys.argv[1:] or [name for name in coverage_models.SINGLE if name not in found]
+    for name in names:
+        found[name] = measured(name)
+        print(name, found[name], flush=True)
+        ordered = {name: found[name] for name in coverage_models.SINGLE if name in found}
+        FIGURES.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The table of the layers that are treated, in the reference page: complete, and measured."""
+
+import json
+from pathlib import Path
+
+import coverage_models
+import coverage_table
+import pytest
+
+REFERENCE = Path(__file__).parent.parent / "notebooks" / "reference.md"
+FIGURES = json.loads(coverage_table.FIGURES.read_text(encoding="utf-8"))
+
+
+def test_each_kind_has_a_row() -> None:
+    assert list(FIGURES) == list(coverage_models.SINGLE)
+    for found in FIGURES.values():
+        assert tuple(found) == coverage_table.COLUMNS
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    assert coverage_table.table(FIGURES) in REFERENCE.read_text(encoding="utf-8")
+
+
+def test_what_the_page_promises() -> None:
+    for name, found in FIGURES.items():
+        assert found["convert"] == "integers", name
+        for column in ("simulate", "QAT"):
+            if not isinstance(found[column], dict):
+                assert found[column] <= 3, name
+        if not isinstance(found["integer"], dict):
+            same, *of, count = found["integer"].split()
+            assert same == (count if of else "1"), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Conv2DTranspose", "shared layer"])
+def test_a_row_again(name: str) -> None:
+    again = coverage_table.measured(name)
+    assert set(again) == set(FIGURES[name])
+    for column in ("convert", "integer"):
+        assert again[column] == FIGURES[name][column]
+    for column in ("simulate", "QAT"):
+        assert abs(again[column] - FIGURES[name][column]) <= 1
+    assert again["debug"] == pytest.approx(FIGURES[name]["debug"], abs=0.1)
+    assert again["rounding"] == pytest.approx(FIGURES[name]["rounding"], rel=0.3)
