@@ -73,7 +73,7 @@ def test_a_move_on_the_whole_test_set(
 ) -> None:
     explorer = PostTrainingExplorer(staged, data.y_test)
     bundling.bundle(tmp_path)
-    model_assets.write(tmp_path)
+    model_assets.write(tmp_path, sources=())
     here = Path(__file__).parent / "float_worker.js"
     bundling.bundle_script(here, tmp_path / here.name)
     with live_page.opened(explorer, browser, tmp_path) as live:

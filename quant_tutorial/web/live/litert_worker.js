@@ -43,6 +43,11 @@ function arrivals() {
   });
 }
 
+/** @param {unknown} error */
+function complain(error) {
+  self.postMessage({ kind: "error", message: String(error) });
+}
+
 /** @param {Start} message */
 async function start({ module, script, network, pixels }) {
   // LiteRT.js reports each model that it compiles; only what it calls an error is worth a line.
@@ -60,7 +65,10 @@ async function start({ module, script, network, pixels }) {
        * @param {(instance: WebAssembly.Instance, module: WebAssembly.Module) => void} done
        */
       instantiateWasm(imports, done) {
-        WebAssembly.instantiate(module, imports).then((instance) => done(instance, module));
+        WebAssembly.instantiate(module, imports).then(
+          (instance) => done(instance, module),
+          complain,
+        );
         return {};
       },
     },
@@ -97,7 +105,7 @@ async function work() {
       await perform(run);
     }
   } catch (error) {
-    self.postMessage({ kind: "error", message: String(error) });
+    complain(error);
   } finally {
     busy = false;
   }
@@ -149,7 +157,7 @@ function found(batches) {
 
 self.onmessage = ({ data }) => {
   if (data.kind === "start") {
-    start(data).catch((error) => self.postMessage({ kind: "error", message: String(error) }));
+    start(data).catch(complain);
   } else {
     if (data.kind === "run") waiting = data;
     else singles.push(data);

@@ -69,7 +69,12 @@ async function load(onProgress) {
   const [worker, script] = ["litert_worker.js", files[`${kind}.js`].file].map((file) =>
     new URL(file, folder)
   );
-  await model.runner.start({ worker, script, module: await module }, model.shuffled());
+  try {
+    await model.runner.start({ worker, script, module: await module }, model.shuffled());
+  } catch (error) {
+    model.runner.close();
+    throw error;
+  }
   model.fetchMore = (name) =>
     download([files[name]], folder, () => {}).then(([content]) => content);
   model.address = (name) => files[name] && new URL(files[name].file, folder).href;
