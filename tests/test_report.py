@@ -195,6 +195,7 @@ class TestFindings:
             }
 
 
+@pytest.mark.slow
 class TestDiagnosis:
     def test_the_wide_channel_is_found(
         self, subject: report.Subject, made: list[report.Made]
@@ -238,6 +239,7 @@ class TestDiagnosis:
         assert report.spread(np.zeros(3)) == 1
 
 
+@pytest.mark.slow
 class TestMeasuring:
     def test_float32_changes_nothing(self, made: list[report.Made]) -> None:
         row = made[0].row
