@@ -296,6 +296,15 @@ class TestMeasuring:
         show(2, 2, "")
         assert stream.getvalue() == "files 1/2: int8\n"
 
+    def test_a_bar_in_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+        show = command.bar("files", stream)
+        show(1, 2, "int8")
+        assert stream.getvalue().endswith(f"files [{'#' * 12}{'-' * 12}] 1/2 int8")
+        show(2, 2, "")
+        assert stream.getvalue().endswith(f"[{'#' * 24}] 2/2 \n")
+
 
 class TestRecommending:
     @staticmethod
