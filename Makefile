@@ -8,7 +8,8 @@ TOOLS_LOCK := tests/requirements.lock
 # JupyterLab refuses to run as root (a container's only user) without this.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab app quick test benchmark notebooks baseline colour qat rounding site read graded format lock venv tools
+.PHONY: lab app report quick test benchmark notebooks baseline colour qat rounding site read graded format lock venv \
+    tools
 .DEFAULT_GOAL := lab
 
 lab: venv
@@ -18,6 +19,10 @@ lab: venv
 APP := quant_tutorial/web/app
 app: venv
 	JUPYTER_CONFIG_PATH=$(APP) JUPYTER_PATH=$(APP) $(BIN)/voila notebooks/10_quantization_lab.ipynb $(ARGS)
+
+# A report on a model of your own: make report MODEL=model.keras DATA=data.npz ARGS="--labels y_test"
+report: venv
+	$(BIN)/python -m quant_tutorial report "$(MODEL)" --data "$(DATA)" $(ARGS)
 
 # What needs no notebook and no browser, and is quick: run it first, and often.
 quick: tools

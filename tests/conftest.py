@@ -38,7 +38,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # The lessons whose tests take longest start first: then no worker waits long for the other.
-LONGEST = ("08", "11", "05", "06", "10", "07", "03", "09", "04")
+LONGEST = ("08", "11", "12", "05", "06", "10", "07", "03", "09", "04")
 # The files that come right after the lessons. The site uses the frames of all lessons, so that the
 # worker that builds it must not be there while the other one is still at work on a lesson.
 FIRST = ("test_checks.py", "test_lab.py", "test_site.py")

@@ -33,8 +33,9 @@ FLOORS = [
     ["rounding"],
     ["qat"],
     ["deployment", "lab", "plotting"],
-    ["explorers"],
+    ["explorers", "report"],
     ["checks", "web"],
+    ["__main__"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NUMPY_ONLY = (
@@ -86,7 +87,7 @@ def test_numpy_is_enough(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tflite", "simulate", "rounding", "qat", "integer", "deployment", "lab"]
+    "name", ["tflite", "simulate", "rounding", "qat", "integer", "deployment", "lab", "report"]
 )
 def test_a_room_offers_what_it_says(name: str) -> None:
     found = import_module(f"quant_tutorial.{name}")

@@ -55,7 +55,7 @@ every_lesson = pytest.mark.parametrize("path", LESSONS, ids=named)
 
 
 def test_the_lessons_are_there() -> None:
-    assert [path.stem[:2] for path in LESSONS] == [f"{number:02}" for number in range(12)]
+    assert [path.stem[:2] for path in LESSONS] == [f"{number:02}" for number in range(13)]
 
 
 @every_notebook

@@ -36,6 +36,7 @@ DRAWN: list[tuple[tuple[float, float], Callable[[Axes], None]]] = [
     ((10, 4), plotting.plot_choice),
     ((9, 2.6), plotting.plot_fake_quant_node),
     ((9, 2.8), plotting.plot_aware_layer),
+    ((9, 7.5), plotting.plot_repair),
 ]
 
 
@@ -162,3 +163,14 @@ def test_quantization_aware_training() -> None:
     node, layer = plotting.describe_fake_quant_node(), plotting.describe_aware_layer()
     assert "passes the clamp inside and becomes 0 outside, passes the rounding unchanged" in node
     assert "The convolution uses ŵ, the float weights w after a fake-quantize node" in layer
+
+
+def test_repair() -> None:
+    lines = plotting.describe_repair().splitlines()
+    assert lines[0].startswith(
+        "1 Does the float model get the images right as you feed them? If no"
+    )
+    assert lines[4].endswith(
+        "If yes: Ship it: inspect, measure on the device, write the model card."
+    )
+    assert lines[-1] == "Otherwise: Leave both layers in float, or train with fake quantization."

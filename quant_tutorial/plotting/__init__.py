@@ -73,6 +73,15 @@ from quant_tutorial.plotting.quantities import (
     describe_number,
     describe_percent,
 )
+from quant_tutorial.plotting.repairs import (
+    FileMark,
+    describe_error_path,
+    describe_files,
+    describe_repair,
+    plot_error_path,
+    plot_files,
+    plot_repair,
+)
 from quant_tutorial.plotting.roads import describe_roads, plot_roads
 from quant_tutorial.plotting.savings import (
     describe_energy,
@@ -103,6 +112,7 @@ from quant_tutorial.plotting.widths import (
 )
 
 __all__ = [
+    "FileMark",
     "Variant",
     "describe_all_roundings",
     "describe_aware_layer",
@@ -118,8 +128,10 @@ __all__ = [
     "describe_dot_product",
     "describe_draws",
     "describe_energy",
+    "describe_error_path",
     "describe_errors_by_bits",
     "describe_fake_quant_node",
+    "describe_files",
     "describe_flips",
     "describe_granularities",
     "describe_integer_layer",
@@ -139,6 +151,7 @@ __all__ = [
     "describe_pushed_error",
     "describe_range_error",
     "describe_register",
+    "describe_repair",
     "describe_rescue",
     "describe_roads",
     "describe_shapes",
@@ -161,8 +174,10 @@ __all__ = [
     "plot_dot_product",
     "plot_draws",
     "plot_energy",
+    "plot_error_path",
     "plot_errors_by_bits",
     "plot_fake_quant_node",
+    "plot_files",
     "plot_granularities",
     "plot_integer_histogram",
     "plot_integer_layer",
@@ -178,6 +193,7 @@ __all__ = [
     "plot_pushed_error",
     "plot_range_error",
     "plot_register",
+    "plot_repair",
     "plot_rescue",
     "plot_roads",
     "plot_shapes",
