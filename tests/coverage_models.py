@@ -93,6 +93,11 @@ def operators(a: Any, b: Any) -> Any:
     return ops.reshape(ops.mean(first + second[..., :4], axis=(1, 2)), (-1, 1, 1, 4))
 
 
+def axes_and_edges(x: Any) -> Any:
+    padded = ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)))
+    return ops.moveaxis(ops.swapaxes(padded, 1, 2), 3, 2)
+
+
 def sums(a: Any, b: Any) -> Any:
     x = layers.Add(name="sum")([a, b, layers.ReLU(name="relu_a")(a)])
     x = layers.Multiply(name="product")([x, layers.Subtract(name="difference")([a, b])])
@@ -160,6 +165,8 @@ SINGLE: dict[str, Callable[[], keras.Model]] = {
     "Split": between(lambda x: layers.Concatenate()(ops.split(x, 2, axis=-1)[::-1])),
     "squeeze and excite": between(squeeze_and_excite),
     "operators": branches(operators),
+    "axes and edges": between(axes_and_edges),
+    "reductions": between(lambda x: ops.max(x, axis=(1, 2), keepdims=True) + ops.abs(x)),
     "shared layer": alone(layers.Conv2D(4, 3), shared),
     "nested model": between(nested),
     "MaxPooling2D": between(layers.MaxPooling2D(2)),

@@ -34,8 +34,8 @@ class Builder:
         """Call a new layer, whose name is that of the operation at hand and of a part of it."""
         wanted = f"{self._own}_{part}" if part else self._own
         number = itertools.count(2)
-        name, free = wanted, self._taken | (self._reserved - {self._own})
-        while name in free:
+        name, used = wanted, self._taken | (self._reserved - {self._own})
+        while name in used:
             name = f"{wanted}_{next(number)}"
         self._taken.add(name)
         new = kind.from_config({**settings, "name": name}) if settings else kind(name=name)

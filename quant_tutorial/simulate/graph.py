@@ -116,7 +116,7 @@ class _Readers:
     def moves(self, layer: keras.Layer | None) -> bool:
         """Return whether rounding before and after a layer has the same result."""
         if isinstance(layer, Function):
-            return layer.operation in ("slice", "max")
+            return layer.operation in ("slice", "max", "min")
         if isinstance(layer, _RESIZING):
             return layer.interpolation == "nearest"
         if isinstance(layer, _MOVING):

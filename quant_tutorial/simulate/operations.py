@@ -34,8 +34,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gelu": keras.activations.gelu,
     "max": _ops.max,
     "mean": _ops.mean,
+    "min": _ops.min,
     "slice": lambda x, key: x[tuple(p if isinstance(p, int) else slice(*p) for p in key)],
-    "sqrt": _ops.sqrt,
     "sum": _ops.sum,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from quant_tutorial.frameworks import keras
@@ -140,6 +140,8 @@ def _refused_arguments(operation: Any, kind: str) -> str | None:
             reason = _refused_operands(kind, *args)
         elif kind == "Softmax":
             reason = _last_axis(operation)
+        elif kind == "Pad":
+            reason = _refused_padding(operation, args[0], node.arguments.kwargs)
         elif kind == "GetItem":
             plain = _is_plain_key(args[1])
             reason = None if plain else "its key has other parts than numbers and slices"
@@ -159,6 +161,15 @@ def _size(x: Any) -> int:
     return int(np.prod([length or 0 for length in x.shape[1:]]))
 
 
+def _refused_padding(operation: Any, x: Any, options: Mapping[str, Any]) -> str | None:
+    zeros = operation.mode == "constant" and not options.get("constant_values")
+    widths, rank = operation.pad_width, len(x.shape)
+    ends = [] if len(widths) != rank else [*widths[0], *widths[-1]]
+    if not zeros or rank not in (3, 4) or ends != [0, 0, 0, 0]:
+        return "LiteRT pads rows and columns with zeros; use ZeroPadding1D or ZeroPadding2D"
+    return None
+
+
 def _refused_operands(kind: str, x1: Any, x2: Any) -> str | None:
     tensors = [x for x in (x1, x2) if is_tensor(x)]
     if len({len(x.shape) for x in tensors}) > 1:
@@ -168,10 +179,16 @@ def _refused_operands(kind: str, x1: Any, x2: Any) -> str | None:
     return None
 
 
+_PLACES = ("axis1", "axis2", "source", "destination")
+
+
 def _refused_axis(operation: Any, kind: str, rank: int) -> str | None:
     """Return a reason where an operation works along the axis of the images."""
     if kind == "Transpose":
         along = operation.axes is None or operation.axes[0] != 0
+    elif kind in ("Swapaxes", "Moveaxis"):
+        places = keras.tree.flatten([v for n, v in vars(operation).items() if n in _PLACES])
+        along = any(axis % rank == 0 for axis in places)
     elif hasattr(operation, "axis"):
         axes = keras.tree.flatten(operation.axis)
         along = any(axis is None or axis % rank == 0 for axis in axes)

@@ -28,6 +28,7 @@ _PLAIN = (
     *(_layers.UpSampling2D, _layers.Resizing),
     *(_layers.BatchNormalization, _layers.LeakyReLU, _layers.Softmax, WithConstant, Function),
 )
+REDUCTIONS = ("Mean", "Sum", "Max", "Amax", "Min", "Amin")
 _CONSTANT = {"Add": "add", "Multiply": "multiply", "Maximum": "maximum", "Minimum": "minimum"}
 
 
@@ -181,6 +182,20 @@ def _transpose(build: Builder, operation: Any, x: Any) -> Any:
     return build.layer(_layers.Permute, x, dims=tuple(operation.axes)[1:])[1]
 
 
+def _axes_moved(build: Builder, operation: Any, x: Any) -> Any:
+    """Permute the axes as `ops.swapaxes` or `ops.moveaxis` does."""
+    rank = len(x.shape)
+    numbers = np.empty(range(1, rank + 1))  # an axis of length n + 1 in place n
+    dims = [length - 1 for length in operation.call(numbers).shape[1:]]
+    return build.layer(_layers.Permute, x, dims=dims)[1]
+
+
+def _pad(build: Builder, operation: Any, x: Any, constant_values: Any = None) -> Any:
+    kind = _layers.ZeroPadding1D if len(x.shape) == 3 else _layers.ZeroPadding2D
+    padding = operation.pad_width[1:-1]
+    return build.layer(kind, x, padding=padding[0] if len(x.shape) == 3 else padding)[1]
+
+
 def _split(build: Builder, operation: Any, x: Any) -> Any:
     axis, sections = operation.axis % len(x.shape), operation.indices_or_sections
     length = x.shape[axis]
@@ -210,7 +225,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(MERGES, _binary),
     **dict.fromkeys(("Divide", "TrueDivide"), _quotient),
     **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze"), _reshape),
-    **{name: _reduction(name.lower().removeprefix("a")) for name in ("Mean", "Max", "Amax", "Sum")},
+    **dict.fromkeys(("Moveaxis", "Swapaxes"), _axes_moved),
+    **{name: _reduction(name.lower().removeprefix("a")) for name in REDUCTIONS},
     "Absolute": lambda build, _, x: build.function("abs", x),
     "Clip": _clip,
     "Concatenate": lambda build, operation, xs: build.layer(
@@ -222,13 +238,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "HardSigmoid": _activation_op("hard_sigmoid"),
     "HardSilu": _activation_op("hard_silu"),
     "LeakyRelu": _activation_op("leaky_relu"),
+    "Pad": _pad,
     "Relu": _activation_op("relu"),
     "Relu6": _activation_op("relu6"),
     "Sigmoid": _activation_op("sigmoid"),
     "Silu": _activation_op("silu"),
     "Softmax": _activation_op("softmax"),
     "Split": _split,
-    "Sqrt": lambda build, _, x: build.function("sqrt", x),
     "Tanh": _activation_op("tanh"),
     "Transpose": _transpose,
 }
