@@ -2,8 +2,8 @@
 
 `python tests/coverage_table.py` measures the models of `coverage_models.SINGLE`, all or those that
 are named, and writes the figures into `networks/coverage.json`. Kinds that are there already are
-not measured again, unless they are named. With `--table` it prints the table as it stands in
-`notebooks/reference.md`.
+not measured again, unless they are named. With `--table` it prints the tables as they stand in
+`notebooks/reference.md`: this one, and that of `applications.py`.
 """
 
 import json
@@ -114,13 +114,31 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, *(["", *refused] if refused else [])])
 
 
+def networks_table(figures: dict[str, dict[str, Any]]) -> str:
+    """Return the figures of `applications.py` as a table in Markdown."""
+    headings = (
+        *("network", "layers", "integer tensors", "simulation", "reference kernels", "float model"),
+        *("simulation, same class", "reference kernels, same class", "float model, same class"),
+    )
+    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 8}"]
+    for name, found in figures.items():
+        others = ("simulation", "reference", "float")
+        means = [f"{found[f'{other}_to_default_mean']:.1f}" for other in others]
+        same = [str(found[f"same_class_{other}_default"]) for other in others]
+        lines.append(
+            f"| {name} | {found['layers']} | {found['nodes']} | {' | '.join([*means, *same])} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure the kinds of layers, or print the table."""
     import coverage_models
 
     found = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
     if sys.argv[1:] == ["--table"]:
-        print(table(found))
+        networks = FIGURES.with_name("applications.json").read_text(encoding="utf-8")
+        print(table(found), networks_table(json.loads(networks)), sep="\n\n")
         return
     names = sys.argv[1:] or [name for name in coverage_models.SINGLE if name not in found]
     for name in names:

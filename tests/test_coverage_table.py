@@ -9,6 +9,9 @@ import pytest
 
 REFERENCE = Path(__file__).parent.parent / "notebooks" / "reference.md"
 FIGURES = json.loads(coverage_table.FIGURES.read_text(encoding="utf-8"))
+NETWORKS = json.loads(
+    coverage_table.FIGURES.with_name("applications.json").read_text(encoding="utf-8")
+)
 
 
 def test_each_kind_has_a_row() -> None:
@@ -18,7 +21,9 @@ def test_each_kind_has_a_row() -> None:
 
 
 def test_the_page_shows_what_was_measured() -> None:
-    assert coverage_table.table(FIGURES) in REFERENCE.read_text(encoding="utf-8")
+    page = REFERENCE.read_text(encoding="utf-8")
+    assert coverage_table.table(FIGURES) in page
+    assert coverage_table.networks_table(NETWORKS) in page
 
 
 def test_what_the_page_promises() -> None:
@@ -30,6 +35,14 @@ def test_what_the_page_promises() -> None:
         if not isinstance(found["integer"], dict):
             same, *of, count = found["integer"].split()
             assert same == (count if of else "1"), name
+
+
+def test_the_networks_are_simulated_as_closely_as_kernels_agree() -> None:
+    assert len(NETWORKS) == 5
+    for name, found in NETWORKS.items():
+        assert found["simulation_to_default_mean"] <= found["reference_to_default_mean"], name
+        assert found["nodes_with_the_parameters_of_the_file"] == found["nodes"], name
+        assert found["rewriting"] < 1e-4, name
 
 
 @pytest.mark.slow
