@@ -5,6 +5,7 @@ import {
   describeChanges,
   describeFlips,
   describePoints,
+  drawMatrix,
   oneDigit,
   wrapped,
 } from "../../quant_tutorial/web/live/answers.js";
@@ -78,4 +79,17 @@ Deno.test("a digit becomes a picture of 28 rows, black on white", () => {
 
 Deno.test("long lines are broken between words", () => {
   assert.deepEqual(wrapped("one two three", 8), ["one two", "three"]);
+});
+
+Deno.test("a number of the confusion matrix is no wider than its cell", () => {
+  const matrix = new Int32Array(100);
+  matrix.set([-1129, 892, -7]);
+  const found = { matrix, count: 1129, images: 10_000, indices: [], shown: [] };
+  for (const side of [180, 250, 290]) {
+    const drawn = drawMatrix(found, { left: 0, top: 0, side });
+    const lengths = [...drawn.matchAll(/<text [^>]*?(?:textLength="([\d.]+)"[^>]*)?>([−+]\d+)</g)];
+    assert.deepEqual(lengths.map(([, , number]) => number), ["−1129", "+892", "−7"]);
+    assert.deepEqual(lengths.map(([, length]) => length !== undefined), [true, true, false]);
+    for (const [, length] of lengths) assert.ok(!(Number(length) >= side / 10));
+  }
 });

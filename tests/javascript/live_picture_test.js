@@ -27,6 +27,11 @@ Deno.test("a text on its side turns around its own place", () => {
   assert.match(text(10, 20, "dB", { turned: true }), /transform="rotate\(-90 10 20\)"/);
 });
 
+Deno.test("a text is condensed to a length", () => {
+  const drawn = text(1, 2, "−1129", { length: 22 });
+  assert.match(drawn, / textLength="22" lengthAdjust="spacingAndGlyphs">−1129</);
+});
+
 Deno.test("a line is interrupted where there is no value", () => {
   const drawn = line([[0, 1], [2, 3], [NaN, NaN], [4, 5], [6, 7]], "blue");
   assert.equal(drawn, '<path d="M0,1L2,3M4,5L6,7" class="line blue"></path>');

@@ -109,12 +109,11 @@ export function drawMatrix(found, { left, top, side }) {
     const rect = { x, y, width: cell, height: cell, class: color, "fill-opacity": strength };
     parts.push(tag("rect", rect));
     const written = format(change, "+d").replace("-", "−");
-    parts.push(
-      text(x + cell / 2, y + cell / 2 + 4, written, {
-        anchor: "middle",
-        class: `${written.length > 3 ? "tiny" : "smaller"} ${strength > 0.45 ? "on-color" : ""}`,
-      }),
-    );
+    // A number that is wider than its cell is condensed; 7 pixels are a digit of the widest font.
+    const isWide = 7 * written.length > cell - 2;
+    const options = { anchor: "middle", length: isWide ? cell - 3 : undefined };
+    const style = `smaller ${strength > 0.45 ? "on-color" : ""}`;
+    parts.push(text(x + cell / 2, y + cell / 2 + 4, written, { ...options, class: style }));
   });
   parts.push(box(left, top, side, side, "frame"));
   parts.push(text(left + side / 2, top + side + 33, "predicted digit", { anchor: "middle" }));

@@ -48,15 +48,24 @@ export function tag(name, attributes, content = "") {
 }
 
 /**
- * Return a text. Its class sets size, weight and colour; `anchor` is start, middle or end.
+ * Return a text. Its class sets size, weight and colour; `anchor` is start, middle or end. `length`
+ * is the width in pixels to which it is condensed or stretched.
  * @param {number} x
  * @param {number} y The base line.
  * @param {string} content
- * @param {{ anchor?: string, class?: string, turned?: boolean }} [options]
+ * @param {{ anchor?: string, class?: string, turned?: boolean, length?: number }} [options]
  */
 export function text(x, y, content, options = {}) {
   const turn = options.turned ? `rotate(-90 ${short(x)} ${short(y)})` : undefined;
-  const attributes = { x, y, "text-anchor": options.anchor, class: options.class, transform: turn };
+  const attributes = {
+    x,
+    y,
+    "text-anchor": options.anchor,
+    class: options.class,
+    transform: turn,
+    textLength: options.length,
+    lengthAdjust: options.length && "spacingAndGlyphs",
+  };
   return tag("text", attributes, escaped(content));
 }
 

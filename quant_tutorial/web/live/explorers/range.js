@@ -220,7 +220,7 @@ function lanes({ params, chosen, multiples }, shared, narrow) {
   const body = names.map((name, i) => {
     const [y, [low, high]] = [ax.y(i) + (narrow ? 5 : 0), chosen[name].map(ax.x)];
     const label = narrow
-      ? text(ax.left + 4, y - 6, name, { class: "tiny" })
+      ? text(ax.left + 4, y - 6, name, { class: "smaller" })
       : text(ax.left - 6, y + 4, name, { anchor: "end", class: "small" });
     return label + segments([[low, y, high, y]], "ink") +
       [low, high].map((x) => marker(MARKS[name], x, y, "fill-ink", narrow ? 4 : 4.5)).join("") +
