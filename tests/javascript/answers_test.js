@@ -5,7 +5,9 @@ import {
   describeChanges,
   describeFlips,
   describePoints,
+  drawDigits,
   drawMatrix,
+  flipsHeading,
   oneDigit,
   wrapped,
 } from "../../quant_tutorial/web/live/answers.js";
@@ -91,5 +93,42 @@ Deno.test("a number of the confusion matrix is no wider than its cell", () => {
     assert.deepEqual(lengths.map(([, , number]) => number), ["−1129", "+892", "−7"]);
     assert.deepEqual(lengths.map(([, length]) => length !== undefined), [true, true, false]);
     for (const [, length] of lengths) assert.ok(!(Number(length) >= side / 10));
+  }
+});
+
+Deno.test("digits need as much room while they are measured as afterwards", () => {
+  const heading = flipsHeading({ count: 402, images: 10_000 });
+  for (const width of [280, 324, 600, 768]) {
+    const place = { left: 8, top: 0, width };
+    assert.equal(drawDigits("", [], place).height, drawDigits(heading, [], place).height);
+  }
+});
+
+Deno.test("on a dark page a number stands out from its cell", () => {
+  const linear = (/** @type {number} */ v) =>
+    v / 255 < 0.04 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = (/** @type {number[]} */ [r, g, b]) =>
+    0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  // --orange, --purple, --ink of live.css and the page's background
+  const [orange, purple, ink, page] = [[240, 180, 41], [227, 160, 198], [240, 240, 240], [
+    18,
+    18,
+    18,
+  ]];
+  const matrix = new Int32Array(100);
+  for (let i = 0; i < 100; i++) matrix[i] = i % 2 ? i * i + 1 : -i * i - 1;
+  const found = { matrix, count: 1, images: 1, indices: [], shown: [] };
+  const drawn = drawMatrix(found, { left: 0, top: 0, side: 300 });
+  const cells = [
+    ...drawn.matchAll(/(orange|purple)" fill-opacity="([\d.]+)"><\/rect><text ([^>]*)/g),
+  ];
+  assert.equal(cells.length, 100);
+  for (const [, name, opacity, attributes] of cells) {
+    const color = name === "orange" ? orange : purple;
+    const share = Number(opacity);
+    const back = luminance(color.map((value, i) => share * value + (1 - share) * page[i]));
+    const front = attributes.includes("on-color") ? 0 : luminance(ink);
+    const contrast = (Math.max(back, front) + 0.05) / (Math.min(back, front) + 0.05);
+    assert.ok(contrast >= 4, `${contrast} for ${name} at ${share}`);
   }
 });

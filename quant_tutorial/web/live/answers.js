@@ -18,6 +18,8 @@ import { box, tag, text } from "./svg.js";
  */
 
 export const SHOWN = 12; // digits in a row
+// How opaque a cell is at which black stands out more than the light text of a dark page.
+const ON_COLOR = 0.57;
 
 /**
  * @param {Uint8Array} before
@@ -112,7 +114,7 @@ export function drawMatrix(found, { left, top, side }) {
     // A number that is wider than its cell is condensed; 7 pixels are a digit of the widest font.
     const isWide = 7 * written.length > cell - 2;
     const options = { anchor: "middle", length: isWide ? cell - 3 : undefined };
-    const style = `smaller ${strength > 0.45 ? "on-color" : ""}`;
+    const style = `smaller ${strength > ON_COLOR ? "on-color" : ""}`;
     parts.push(text(x + cell / 2, y + cell / 2 + 4, written, { ...options, class: style }));
   });
   parts.push(box(left, top, side, side, "frame"));
@@ -141,6 +143,8 @@ export function drawDigits(heading, shown, { left, top, width }, count = SHOWN) 
   const row = side + 26;
   const rows = Math.ceil(count / columns);
   const lines = wrapped(heading, width / 7.3);
+  // Room for the longest heading, so that what follows does not jump while there is none.
+  const room = Math.max(lines.length, wrapped(LONGEST, width / 7.3).length);
   const first = top + 18 * lines.length;
   const parts = lines.map((line, i) => text(left, top + 13 + 18 * i, line));
   shown.forEach(({ pixels, title }, i) => {
@@ -149,7 +153,7 @@ export function drawDigits(heading, shown, { left, top, width }, count = SHOWN) 
     parts.push(text(x + side / 2, y + 15, title, { anchor: "middle", class: "smaller" }));
     parts.push(image(pixels, x, y + 20, side));
   });
-  return { height: 18 * lines.length + rows * row, body: parts.join("") };
+  return { height: 18 * room + rows * row, body: parts.join("") };
 }
 
 /**
@@ -169,9 +173,12 @@ export function wrapped(words, length) {
   return lines;
 }
 
+const MOST = 99_999; // images, for the room of the heading below
+const LONGEST = flipsHeading({ count: MOST, images: MOST });
+
 /**
  * Return the heading of the digits that are classified differently.
- * @param {Changes | null} found
+ * @param {Pick<Changes, "count" | "images"> | null} found
  */
 export function flipsHeading(found) {
   if (!found) return "";

@@ -128,7 +128,11 @@ export async function start(figure, explorers) {
     if (!ready) {
       loading().then(
         () => now === turn && update(),
-        (error) => complain(`${error} Move a control to try again.`),
+        (error) =>
+          complain(
+            "The model could not be loaded. Check the connection, then move a control to try " +
+              `again. (${error})`,
+          ),
       );
       return;
     }

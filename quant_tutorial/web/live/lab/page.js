@@ -146,9 +146,9 @@ function files({ written }) {
       link.href = new URL(found.file, folder).href;
       link.download = found.file.replace(/-[0-9a-f]{12}\./, ".");
       link.textContent = name;
-      return [" ", link, ` (${(found.bytes / 1000).toFixed(1)} kB)`];
+      return [", ", link, ` (${(found.bytes / 1000).toFixed(1)} kB)`];
     });
-    if (links.length) list.append("Files for LiteRT:", ...links);
+    if (links.length) list.append("Files for LiteRT: ", ...links.slice(1));
   }).catch(reportError);
   return list;
 }
