@@ -14,7 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial.web import frames, links, mathml, serve
+from quant_tutorial.web import frames, links, mathml, serve, sources
 
 import ipywidgets as widgets
 import pytest
@@ -115,6 +115,15 @@ def open_all(page: Page) -> None:
 
 def steps(figure: Tag) -> dict[str, Any]:
     return json.loads(figure.select_one("script[type='application/json']").string)
+
+
+def test_a_checklist_has_boxes(tmp_path: Path) -> None:
+    sources.prepare(tmp_path / "sources", tmp_path / "extra", {})
+    cells = read(tmp_path / "sources" / "notebooks" / "12_your_own_model.ipynb")["cells"]
+    lists = [source(cell) for cell in cells if "The float model gets the images" in source(cell)]
+    lines = [line for text in lists for line in text.splitlines() if line.startswith("- ")]
+    assert len(lines) >= 10
+    assert all(line.startswith("- ☐ ") for line in lines)
 
 
 class TestPages:

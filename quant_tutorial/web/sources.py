@@ -24,6 +24,7 @@ from quant_tutorial.web.frames import is_explorer
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = "figures"  # the folder of all pictures, beside the pages
 _NAMED = 8  # controls that an explorer's note names at most
+_BOX = re.compile(r"^(\s*- )\[ \] ", re.M)  # of a checklist: JupyterLab makes boxes, Sphinx none
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
@@ -151,7 +152,7 @@ def _prepare_notebook(
     for cell in notebook["cells"]:
         cells.append(cell)
         if cell["cell_type"] == "markdown":
-            text = predictions.marked(cell, path.stem[:2])
+            text = _BOX.sub(r"\1☐ ", predictions.marked(cell, path.stem[:2]))
             cell["source"] = _relinked(text, path, sources)
         elif is_lesson:
             for number in start.exercises(cell):

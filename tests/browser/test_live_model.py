@@ -225,6 +225,7 @@ class TestLoading:
             slider = live.page.get_by_role("slider", name="Weight bits", exact=True)
             slider.press("ArrowLeft")
             live.page.get_by_role("alert").wait_for()
+            assert live.text.startswith("The model could not be loaded.")
             assert "Error" in live.text
             (tmp_path / "assets.json").rename(listed)
             slider.press("ArrowLeft")
