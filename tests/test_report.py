@@ -1,6 +1,7 @@
 """The report on a reader's model: what it reads, refuses, measures, mends, keeps and writes."""
 
 import argparse
+import dataclasses
 import io
 import json
 import re
@@ -176,6 +177,28 @@ class TestFindings:
         with pytest.raises(ValueError, match=r"scale of the images: .* 100% divided by 255"):
             found.stop()
 
+    def test_what_other_scalings_bring_is_said_as_it_is(self, tmp_path: Path) -> None:
+        threshold().save(tmp_path / "m.keras")
+        unit = np.linspace(0, 1, 60)
+        for values, bound, sentence in (
+            (unit, 0.5, "100% of 60 images right as they are, and no more with another"),
+            (unit, 0.7, "80% of 60 images right as they are, and 95% scaled to −1 to 1."),
+            (6 * unit - 3, 0.5, "100% of 60 images right as they are. Their range is none"),
+        ):
+            data = {"x_test": values[:, np.newaxis], "y_test": values > bound}
+            np.savez(tmp_path / "d.npz", **data)
+            options = {"labels": "y_test", "calibration": "x_test"}
+            found = report.check(report.load(tmp_path / "m.keras", tmp_path / "d.npz", **options))
+            assert sentence in repr(found)
+
+    def test_quantities_may_look_like_classes(
+        self, files: tuple[Path, Path], subject: report.Subject
+    ) -> None:
+        found = {finding.what: finding for finding in report.check(report.load(*files)).found}
+        assert found["output"].state == "look"
+        assert "If the model predicts quantities, ignore" in found["output"].sentence
+        assert "quantities" not in repr(report.check(subject))
+
     def test_layers_that_rescale_are_found_inside(self) -> None:
         inner = keras.Sequential([keras.Input((4,)), L.Rescaling(2.0, -1.0, name="re"), L.Dense(2)])
         model = keras.Sequential([keras.Input((4,)), inner])
@@ -332,6 +355,13 @@ class TestRecommending:
         few = {"images": 20, "right": 20, "float_right": 20, "same": 20}
         row = report.Row("float32", "", file=9, only_float=0, only_file=0, **few)
         assert "No file is surely good enough" in report.recommend([row]).reason
+
+    def test_without_labels_the_error_is_said_as_well(self) -> None:
+        rows = [dataclasses.replace(row, right=None, sqnr_db=31.4) for row in self.rows()]
+        found = report.recommend(rows)
+        assert found.name == "int8"
+        said = "the float model's class for 1,000 of 1,000 images, with an SQNR of 31.4 dB"
+        assert said in found.reason
 
     def test_no_float_file(self) -> None:
         with pytest.raises(ValueError, match=r"a file 'float32', .*: there is no such row"):

@@ -24,11 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DATA.npz",
-        help="images, as the model gets them",
+        help="inputs, as the model takes them",
     )
-    parser.add_argument("--labels", metavar="KEY", help="the array of classes in DATA.npz")
-    parser.add_argument("--images", metavar="KEY", help="the images to measure on (x_test)")
-    parser.add_argument("--calibration", metavar="KEY", help="images for the ranges (x_train)")
+    parser.add_argument("--labels", metavar="KEY", help="the array with the class of each input")
+    parser.add_argument("--images", metavar="KEY", help="the inputs to measure on (x_test)")
+    parser.add_argument(
+        "--calibration", metavar="KEY", help="the inputs to calibrate with (x_train)"
+    )
     parser.add_argument(
         "--input-range", type=input_range, metavar="LOW,HIGH", help="of the model's input: 0,1"
     )

@@ -48,7 +48,7 @@ class Suspect(NamedTuple):
             )
         if (self.own or 0) >= CLIPPED:
             return "clipping, or weights that are rounded too coarsely"
-        return "its inputs' error counts more here"
+        return "the error of its inputs grows here"
 
 
 @dataclass(frozen=True)

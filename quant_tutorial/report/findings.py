@@ -71,7 +71,7 @@ def check(subject: Subject) -> Findings:
         (
             *_about_preprocessing(subject),
             *_about_calibration(subject),
-            *_about_output(subject.outputs),
+            *_about_output(subject.outputs, subject.labels is not None),
             *_about_count(subject),
         )
     )
@@ -104,8 +104,8 @@ def _about_preprocessing(subject: Subject) -> Iterator[Finding]:
     inside = scaling_layers(subject.model)
     names = ", ".join(_named(layer) for layer in inside)
     sentence = (
-        f"The model preprocesses its input itself ({names}): calibrate and feed it with what "
-        "comes before this layer."
+        f"The model preprocesses its input itself ({names}): calibrate it and feed it with inputs "
+        "as they are before this layer."
         if inside
         else "The model has no layer that rescales its input: images have to be preprocessed as "
         "for its training, for calibration as well as on the device."
@@ -142,14 +142,19 @@ def _about_scale(subject: Subject) -> Iterator[Finding]:
             "stop",
             "scale of the images",
             f"Of {len(labels)} images the float model gets {own:.0%} right as they are, and "
-            f"{shares[best]:.0%} {best}. Save them as the model was trained.",
+            f"{shares[best]:.0%} {best}. Save them preprocessed as for the model's training.",
         )
     else:
+        if best is None:
+            others = ". Their range is none of the usual ones of pixels: no other was tried."
+        elif shares[best] > own:
+            others = f", and {shares[best]:.0%} {best}."
+        else:
+            others = ", and no more with another usual scaling."
         yield Finding(
             "good",
             "scale of the images",
-            f"The float model gets {own:.0%} of {len(labels)} images right as they are, and no "
-            "more with another usual scaling.",
+            f"The float model gets {own:.0%} of {len(labels)} images right as they are{others}",
         )
 
 
@@ -162,7 +167,7 @@ def _about_calibration(subject: Subject) -> Iterator[Finding]:
         "look" if few else "good",
         "calibration images",
         f"{count:,} images, {different:,} of them different"
-        + ("; some hundred different ones make the ranges more certain." if few else "."),
+        + ("; a few hundred different ones make the ranges more certain." if few else "."),
     )
     if predictions is not None:
         classes, counts = np.unique(predictions, return_counts=True)
@@ -178,7 +183,7 @@ def _about_calibration(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _about_output(outputs: NDArray[np.float32]) -> Iterator[Finding]:
+def _about_output(outputs: NDArray[np.float32], labelled: bool) -> Iterator[Finding]:
     flat = outputs.reshape(len(outputs), -1)
     sums = flat.sum(axis=1)
     if flat.shape[1] > 1 and flat.min() >= 0 and np.allclose(sums, 1, atol=1e-3):
@@ -188,10 +193,15 @@ def _about_output(outputs: NDArray[np.float32]) -> Iterator[Finding]:
             "The outputs are probabilities (a softmax). In an int8 file they have steps of "
             "1/256: where small probabilities count, take the logits before it.",
         )
-    else:
-        yield Finding(
-            "good", "output", f"The outputs lie from {flat.min():.3g} to {flat.max():.3g}."
+        return
+    sentence = f"The outputs lie from {flat.min():.3g} to {flat.max():.3g}."
+    unsure = not labelled and predicted(outputs) is not None
+    if unsure:  # a regression has outputs like these, too
+        sentence += (
+            " Without labels, the report takes them for the scores of classes. If the model "
+            "predicts quantities, ignore what it says of classes, and go by the SQNR."
         )
+    yield Finding("look" if unsure else "good", "output", sentence)
 
 
 def _about_count(subject: Subject) -> Iterator[Finding]:

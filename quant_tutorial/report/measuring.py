@@ -46,10 +46,10 @@ class Row:
 
     @property
     def loss_limit(self) -> float | None:
-        """The upper end of the loss: with a probability of 97.5% the file does not lose more.
+        """The upper end of the loss: at 97.5% confidence, the file does not lose more.
 
         It is computed from the images that only one of the two models gets right, b and c of n:
-        (b − c) / n + 1.96 · √(b + c − (b − c)² / n) / n. One image is added to either, and two
+        (b − c) / n + 1.96 · √(b + c − (b − c)² / n) / n. One image is added to each, and two
         to n, so that no difference among few images is not taken for certainty. Without labels it
         is the end of Wilson's interval for the share of images whose class changes. Source: Bonett
         and Price, Journal of Educational and Behavioral Statistics 37 (2012), pages 479 to 488.

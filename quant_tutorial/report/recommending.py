@@ -42,8 +42,9 @@ def is_good(row: Row, tolerance: float = TOLERANCE) -> bool:
 def recommend(rows: Sequence[Row], tolerance: float = TOLERANCE) -> Recommendation:
     """Return the file to begin with (lesson 12).
 
-    Of the files that are good enough, the smallest integer-only one is recommended, since it runs
-    on every kind of device and has narrow activations as well; without one, the smallest of all.
+    Of the files that are good enough, the smallest integer-only one is recommended, since
+    integer-only hardware can run it too and its activations are narrow as well; without one, the
+    smallest of all.
     Where sizes differ by less than a tenth, the order of the rows decides, which has plain int8
     before its relatives.
 
@@ -67,8 +68,9 @@ def recommend(rows: Sequence[Row], tolerance: float = TOLERANCE) -> Recommendati
     parts = [_what(chosen, start)]
     if not good:
         parts = [
-            f"No file is surely good enough: with {start.images:,} images, even small differences "
-            "cannot be excluded, or all files lose too much."
+            "No file is surely good enough: either all of them lose too much, or "
+            f"{start.images:,} images are too few to show that one does not. Stay with float32 for "
+            "the time being."
         ]
     elif not integer:
         parts.append("No integer-only file is good enough.")
@@ -101,7 +103,10 @@ def _what(row: Row, start: Row) -> str:
             f"{100 * max(row.loss_limit, 0):.1f} percentage points)"
         )
     elif row.same is not None:
-        parts.append(f"gives {row.same:,} of {row.images:,} images the float model's class")
+        parts.append(
+            f"predicts the float model's class for {row.same:,} of {row.images:,} images, with an "
+            f"SQNR of {decibels(row.sqnr_db)} dB"
+        )
     else:
         parts.append(f"has an SQNR of {decibels(row.sqnr_db)} dB")
     return f"{', '.join(parts[:-1])} and {parts[-1]}."

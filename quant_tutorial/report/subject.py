@@ -101,7 +101,6 @@ def load(
         model_file: A `.keras` or `.h5` file.
         data_file: An `.npz` file with arrays of images as the model takes them.
         labels: The name of the array of classes, one whole number for each image.
-        outputs: What the float model gives for `images`, shape (n, …).
         input_range: The range of the model's input; None takes it from the calibration images.
         images: The name of the images; None takes the first of `IMAGES` that is there.
         calibration: The name of the calibration images; None takes the first of `CALIBRATION`
@@ -265,8 +264,9 @@ def _require_classes(
     """Raise a ValueError for classes that the model's outputs do not have."""
     if predicted(outputs) is None:
         raise ValueError(
-            f"{name}: the model's output has the shape {('n', *outputs.shape[1:])}, which is none "
-            "of classes. Leave the labels out: outputs are then compared with the float model's."
+            f"{name}: the model's output has the shape {('n', *outputs.shape[1:])}, which is "
+            "not one score for each class. Leave the labels out: the outputs of each file are then "
+            "compared with the float model's."
         )
     count = max(outputs.shape[1], 2)
     if classes.min() < 0 or classes.max() >= count:
