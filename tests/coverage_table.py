@@ -3,7 +3,7 @@
 `python tests/coverage_table.py` measures the models of `coverage_models.SINGLE`, all or those that
 are named, and writes the figures into `networks/coverage.json`. Kinds that are there already are
 not measured again, unless they are named. With `--table` it prints the tables as they stand in
-`notebooks/reference.md`: this one, and that of `applications.py`.
+`notebooks/reference.md`: this one, and the two of `applications.py`.
 """
 
 import json
@@ -131,14 +131,43 @@ def networks_table(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def trained_table(figures: dict[str, dict[str, Any]]) -> str:
+    """Return what `applications.py` found after a step of training as a table in Markdown.
+
+    Networks that it has not trained have no row.
+    """
+    headings = (
+        *("network", "changed variables", "trained model, mean", "largest"),
+        *("reference kernels, mean", "largest", "`integer`, equal tensors"),
+    )
+    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 6}"]
+    for name, found in figures.items():
+        if "trained_size" not in found:
+            continue
+        steps = [
+            f"{found[f'{pair}_to_default_{which}']:.1f}"
+            for pair in ("trained", "trained_reference")
+            for which in ("mean", "largest")
+        ]
+        counts = [
+            f"{found[part]} of {found[of]}"
+            for part, of in (
+                ("trained_variables_moved", "trained_variables"),
+                ("computed_tensors_equal", "computed_tensors"),
+            )
+        ]
+        lines.append(f"| {name} | {counts[0]} | {' | '.join(steps)} | {counts[1]} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Measure the kinds of layers, or print the table."""
+    """Measure the kinds of layers, or print the tables."""
     import coverage_models
 
     found = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
     if sys.argv[1:] == ["--table"]:
-        networks = FIGURES.with_name("applications.json").read_text(encoding="utf-8")
-        print(table(found), networks_table(json.loads(networks)), sep="\n\n")
+        networks = json.loads(FIGURES.with_name("applications.json").read_text(encoding="utf-8"))
+        print(table(found), networks_table(networks), trained_table(networks), sep="\n\n")
         return
     names = sys.argv[1:] or [name for name in coverage_models.SINGLE if name not in found]
     for name in names:

@@ -24,6 +24,7 @@ def test_the_page_shows_what_was_measured() -> None:
     page = REFERENCE.read_text(encoding="utf-8")
     assert coverage_table.table(FIGURES) in page
     assert coverage_table.networks_table(NETWORKS) in page
+    assert coverage_table.trained_table(NETWORKS) in page
 
 
 def test_what_the_page_promises() -> None:
@@ -43,6 +44,17 @@ def test_the_networks_are_simulated_as_closely_as_kernels_agree() -> None:
         assert found["simulation_to_default_mean"] <= found["reference_to_default_mean"], name
         assert found["nodes_with_the_parameters_of_the_file"] == found["nodes"], name
         assert found["rewriting"] < 1e-4, name
+
+
+def test_the_networks_train_and_their_integers_are_equal() -> None:
+    trained = {name: found for name, found in NETWORKS.items() if "trained_size" in found}
+    assert "MobileNetV2" in trained
+    for name, found in trained.items():
+        assert found["trained_variables"] - found["trained_variables_moved"] <= 1, name
+        assert found["trained_output_levels"] > 100, name
+        assert found["trained_to_before_mean"] > 1, name
+        assert found["computed_tensors_equal"] == found["computed_tensors"], name
+        assert found["computed_values_different"] == 0, name
 
 
 @pytest.mark.slow
