@@ -21,7 +21,6 @@ _FOUR = QuantScheme(
     TensorScheme(4, symmetric=True, granularity="channel-wise", calibrator="mse"),
     TensorScheme(8, calibrator="mse"),
 )
-_ROUNDED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 _FOUR_BITS = "weight_only_wi4_afp32"
 REPAIRS: tuple[Variant, ...] = (
     Variant("int8, equalized", "Channels equalized, then full-integer int8.", repair="equalize"),
@@ -89,8 +88,6 @@ def _converted(subject: Subject, model: keras.Model, variant: Variant) -> bytes:
 
 def _rounded(subject: Subject, repair: str) -> bytes:
     simulator = Simulator(subject.model, subject.calibration)
-    if repair != "mse":
-        _require_roundable(simulator.model)
     if repair == "gptq":
         found = rounding.gptq(simulator, _FOUR, subject.calibration)
         return rounding.low_bit_file(found, _FOUR_BITS)
@@ -98,14 +95,3 @@ def _rounded(subject: Subject, repair: str) -> bytes:
     if repair == "bias":
         found = rounding.correct_bias(simulator, found, subject.calibration)
     return rounding.int8_file(found)
-
-
-def _require_roundable(model: keras.Model) -> None:
-    """Raise a ValueError for a layer with weights for which `rounding` has no method."""
-    for layer in model.layers:
-        if hasattr(layer, "kernel") and not isinstance(layer, _ROUNDED):
-            kinds = ", ".join(kind.__name__ for kind in _ROUNDED)
-            raise ValueError(
-                f"Layer {layer.name} ({type(layer).__name__}) cannot be rounded better than to the "
-                f"nearest level here. These can: {kinds}."
-            )
