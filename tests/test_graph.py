@@ -77,9 +77,9 @@ def test_inner_and_further_uses_of_layers_have_names_of_their_own() -> None:
     x = outer(outer(image)) + inner(image)
     prepared = graph.prepare(keras.Model(image, layers.Dense(3, name="conv_2")(x)))
     found = {node.name: node.sources for node in graph.nodes(prepared)}
-    assert found.pop("conv_2") == ("add",)
-    assert sorted(found) == ["add", "conv", "conv_3", "conv_4", "image"]
-    assert set(found["add"]) < {"conv", "conv_3", "conv_4"}
+    (added,) = found.pop("conv_2")  # Keras numbers unnamed operations
+    assert set(found.pop(added)) < {"conv", "conv_3", "conv_4"}
+    assert sorted(found) == ["conv", "conv_3", "conv_4", "image"]
 
 
 def test_what_is_joined_has_one_range() -> None:
