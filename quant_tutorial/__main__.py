@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         print(command.run(given))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     return 0

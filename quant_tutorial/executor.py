@@ -4,9 +4,9 @@
         for task, found in run(tasks, executor):
             ...  # write what was found
 
-The commands that take minutes (`make qat`, `make rounding`) hand their work over in this way. The
-process that calls `run` is the only one that writes files. It gets each result as soon as there is
-one, so that a stop loses no more than the tasks that were being computed.
+The commands that take minutes (`make qat`, `make rounding`, `make report`) hand their work over in
+this way. The process that calls `run` is the only one that writes files. It gets each result as
+soon as there is one, so that a stop loses no more than the tasks that were being computed.
 
 Each task has a process to itself while it runs, in which TensorFlow has one thread. Sums of floats
 depend on the number of threads, so that in this way the results do not depend on the machine's
@@ -40,6 +40,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from quant_tutorial.arguments import checked_whole
+
+import numpy as np
+from numpy.typing import NDArray
 
 _THREADS = "TF_NUM_INTRAOP_THREADS"
 _PACKAGES = ("numpy", "keras", "tensorflow", "ai-edge-litert")  # on them the figures depend
@@ -140,14 +143,21 @@ def cluster(
     return _cluster(scheduler, seconds)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options `--workers` and `--scheduler` to a command (lesson 08)."""
+def add_options(parser: argparse.ArgumentParser, workers: int | None = None) -> None:
+    """Add the options `--workers` and `--scheduler` to a command (lesson 08).
+
+    Args:
+        parser: The command's.
+        workers: How many there are by default, as for `--workers`; None: one for each core.
+    """
+    usual = "one for each core" if workers is None else str(workers)
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         *("--workers", "-j"),
         type=int,
-        help="processes on this machine, by default one for each core; 0: in this process, one "
-        "task after another, for a debugger",
+        default=workers,
+        help=f"processes on this machine, by default {usual}; 0: in this process, one task after "
+        "another",
     )
     where.add_argument("--scheduler", help="the address of a Dask cluster, as tcp://HOST:8786")
 
@@ -273,10 +283,16 @@ def _submitted(task: Task, executor: Executor) -> Future[Any]:
             "define it at the top of a module, or run the tasks without an executor."
         )
     packages = {name: version(name) for name in _PACKAGES}
-    return executor.submit(_call, place, pickle.dumps(task.arguments), packages)
+    # Arrays stay beside the other arguments: tasks that wait then share them, and copy none.
+    found: list[pickle.PickleBuffer] = []
+    arguments = pickle.dumps(task.arguments, protocol=5, buffer_callback=found.append)
+    arrays = [np.asarray(one.raw()) for one in found]
+    return executor.submit(_call, place, arguments, arrays, packages)
 
 
-def _call(place: str, arguments: bytes, packages: dict[str, str]) -> Any:
+def _call(
+    place: str, arguments: bytes, arrays: list[NDArray[np.uint8]], packages: dict[str, str]
+) -> Any:
     """Call a function of a module in a worker, with pickled arguments.
 
     Both come as text and bytes, because TensorFlow, which either of them may load, has to find its
@@ -296,7 +312,9 @@ def _call(place: str, arguments: bytes, packages: dict[str, str]) -> Any:
     os.environ[_THREADS] = "1"
     with _ONE_AT_A_TIME:
         module, name = place.split(":")
-        return getattr(importlib.import_module(module), name)(*pickle.loads(arguments))
+        return getattr(importlib.import_module(module), name)(
+            *pickle.loads(arguments, buffers=arrays)
+        )
 
 
 def _listed(packages: dict[str, str]) -> str:

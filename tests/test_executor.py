@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
-from quant_tutorial import executor, rounding
+from quant_tutorial import executor, report, rounding
 from quant_tutorial.executor import Task, TasksFailedError
+from quant_tutorial.report.variants import FLOAT32, INT8
 from quant_tutorial.rounding import results
 
 import executor_tasks
@@ -75,6 +76,22 @@ class TestProcesses:
         found, message = found_by(SQUARES, pool)
         assert found == found_by(SQUARES, None)[0]
         assert message == ""
+
+    def test_tasks_that_wait_share_arrays(self, pool: Executor) -> None:
+        class Keeping(Executor):
+            def submit(self, *arguments: object) -> Future[None]:
+                self.arrays = arguments[3]
+                found: Future[None] = Future()
+                found.set_result(None)
+                return found
+
+        for values in (np.arange(6.0), np.arange(6.0)[::2], np.zeros((0, 2))):
+            tasks = [Task("squares", executor_tasks.square, (values,))]
+            ((_, found),) = executor.run(tasks, pool)
+            assert np.array_equal(found, values**2)
+        tasks = [Task("squares", executor_tasks.square, (np.arange(6.0),))] * 2
+        list(executor.run(tasks, keeping := Keeping()))
+        assert np.shares_memory(keeping.arrays[0], tasks[0].arguments[0])
 
     def test_an_error_stops_no_other_task(self, pool: Executor) -> None:
         bad = [Task(f"bad {n}", executor_tasks.fails, (n,)) for n in (7, 8)]
@@ -166,6 +183,10 @@ def test_the_options_of_a_command() -> None:
         assert where is None
     with executor.from_options(parser.parse_args([])) as where:
         assert where._max_workers == executor._cores() >= 1
+    other = argparse.ArgumentParser()
+    executor.add_options(other, workers=0)
+    with executor.from_options(other.parse_args([])) as where:
+        assert where is None
     with pytest.raises(SystemExit):
         parser.parse_args(["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"])
 
@@ -257,6 +278,18 @@ class TestCluster:
         made = rounding.restore(tmp_path / "rounding" / "W2A8_nearest.npz", baseline)
         for layer, integers in rounding.load("W2A8 nearest").integers.items():
             assert np.array_equal(made.integers[layer], integers)
+
+    def test_a_report(self, address: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+        if "--nanny" in request.node.name:
+            pytest.skip("a nanny makes no difference here")
+        keras.utils.set_random_seed(1)
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(tmp_path / "m.keras")
+        x = np.random.default_rng(0).uniform(0, 1, (40, 4)).astype(np.float32)
+        np.savez(tmp_path / "d.npz", x_test=x)
+        subject = report.load(tmp_path / "m.keras", tmp_path / "d.npz")
+        with executor.cluster(address) as workers:
+            found = report.measure_all(subject, None, (FLOAT32, INT8), executor=workers)
+        assert found == report.measure_all(subject, None, (FLOAT32, INT8))
 
     def test_a_worker_killed_in_the_middle_loses_nothing(
         self, address: str, tmp_path: Path

@@ -5,10 +5,11 @@ import dataclasses
 import io
 import json
 import re
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import report, tflite
+from quant_tutorial import executor, report, tflite
 from quant_tutorial.__main__ import main
 from quant_tutorial.report import command, keeping, mending, writing
 from quant_tutorial.report.variants import FLOAT32, INT8, VARIANTS
@@ -333,6 +334,23 @@ class TestMeasuring:
         show(0, 2, "int8")
         show(2, 2, "")
         assert stream.getvalue() == "files 1/2: int8\n"
+
+    def test_two_processes(
+        self, subject: report.Subject, made: list[report.Made], tmp_path: Path
+    ) -> None:
+        """They find the same, and this process writes it."""
+        seen: list[Any] = []
+        variants = [FLOAT32, INT8]
+        with executor.processes(2) as two:
+            found = report.measure_all(
+                subject, tmp_path, variants, progress=lambda *what: seen.append(what), executor=two
+            )
+        assert found == made
+        assert [done for done, _, _ in seen] == [0, 1, 2]
+        assert seen[-1] == (2, 2, "")
+        assert (tmp_path / "files" / "int8.tflite").read_bytes() == made[1].content
+        nowhere = Executor()  # it computes nothing
+        assert report.measure_all(subject, tmp_path, variants, executor=nowhere) == made
 
     def test_a_bar_in_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stream = io.StringIO()

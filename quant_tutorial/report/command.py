@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TextIO
 
+from quant_tutorial import executor
 from quant_tutorial.report import cards, running, writing
 from quant_tutorial.report.findings import check
 from quant_tutorial.report.recommending import recommend
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-range", type=input_range, metavar="LOW,HIGH", help="of the model's input: 0,1"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (MODEL_report)")
+    executor.add_options(parser, workers=0)
 
 
 def input_range(text: str) -> tuple[float, float]:
@@ -58,7 +61,8 @@ def run(arguments: argparse.Namespace) -> Path:
     Raises:
         OSError: for files that are missing or cannot be written.
         ValueError: for a model or data that no report can be made of; see `subject.load`.
-        RuntimeError: when the page cannot be made.
+        RuntimeError: when the page cannot be made, or a worker dies.
+        ImportError: for a cluster, where Dask is not installed.
     """
     options = {
         name: value
@@ -66,7 +70,8 @@ def run(arguments: argparse.Namespace) -> Path:
         if (value := getattr(arguments, name)) is not None
     }
     out = arguments.out or Path(f"{arguments.model.stem}_report")
-    return make_report(arguments.model, arguments.data, options, out)
+    with executor.from_options(arguments) as workers:
+        return make_report(arguments.model, arguments.data, options, out, workers=workers)
 
 
 def make_report(
@@ -75,6 +80,8 @@ def make_report(
     options: dict[str, Any],
     out: Path,
     stream: TextIO | None = None,
+    *,
+    workers: Executor | None = None,
 ) -> Path:
     """Write a report into a folder and return the path of its page (lesson 12).
 
@@ -87,20 +94,22 @@ def make_report(
         options: The further arguments of `report.load`.
         out: The folder.
         stream: Where progress is shown; None takes standard error.
+        workers: Where files are made and measured; see `running.measure_all`.
 
     Raises:
         OSError: for files that are missing or cannot be written.
         ValueError: for a model or data that no report can be made of.
-        RuntimeError: when the page cannot be made.
+        RuntimeError: when the page cannot be made, or a worker dies.
     """
     stream = sys.stderr if stream is None else stream
     subject = load(model_file, data_file, **options)
     findings = check(subject)
     findings.stop()
     out.mkdir(parents=True, exist_ok=True)
-    found = running.measure_all(subject, out, progress=bar("files", stream))
+    found = running.measure_all(subject, out, progress=bar("files", stream), executor=workers)
     diagnosis = running.diagnose_int8(subject, found, out)
-    found += running.mend(subject, diagnosis, out, progress=bar("repairs", stream))
+    show = bar("repairs", stream)
+    found += running.mend(subject, diagnosis, out, progress=show, executor=workers)
     times = running.latencies(subject, found, out)
     rows = [one.row for one in found]
     choice = recommend(rows)

@@ -1,24 +1,29 @@
 """Make and measure the files of a report one by one, and keep what is finished (lesson 12).
 
-Each file is a task of its own: `made` gets plain arguments and returns plain values, so that any
-function with the form of `map` can spread the tasks.
+Each file is a task of its own, so that an executor can compute several at the same time.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import pickle
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quant_tutorial import deployment
+from quant_tutorial.executor import Task
+from quant_tutorial.executor import run as run_tasks
 from quant_tutorial.report import keeping, measuring, mending
 from quant_tutorial.report.diagnosing import Diagnosis, Suspect, diagnose
 from quant_tutorial.report.measuring import Row
 from quant_tutorial.report.subject import Subject
 from quant_tutorial.report.variants import VARIANTS, Variant
+
+import numpy as np
+from numpy.typing import NDArray
 
 Progress = Callable[[int, int, str], object]  # how many of how many are done, and what is next
 _DEBUGGED = 20  # images
@@ -38,7 +43,7 @@ def measure_all(
     variants: Sequence[Variant] = VARIANTS,
     *,
     progress: Progress | None = None,
-    mapper: Callable[..., Iterable[Made]] = map,
+    executor: Executor | None = None,
 ) -> list[Made]:
     """Make and measure a file of each variant, in their order (lesson 12).
 
@@ -48,38 +53,57 @@ def measure_all(
         variants: What to make.
         progress: Is called before each file with how many are done, how many there are, and the
             name of the next one, and once at the end.
-        mapper: A function like `map`, which may spread the tasks over processes or machines.
+        executor: Where several variants are computed at the same time, from the module `executor`.
+            By default here, one after another. Only this process writes into the folder.
+
+    Raises:
+        OSError: when the folder cannot be written.
+        TasksFailedError: for an executor, after the results of all others have been written, if
+            one of its workers died or could not read the model.
     """
-    task = partial(made, subject, None if folder is None else Path(folder))
-    results = iter(mapper(task, variants))
-    found: list[Made] = []
-    for done, variant in enumerate(variants):
+    place = _path(folder)
+    marks = {one: _mark(f"{subject.fingerprint} {one!r}".encode()) for one in variants}
+    kept = {one: keeping.read(place, one.name, mark) for one, mark in marks.items()}
+    found = {one: result for one, result in kept.items() if result is not None}
+    missing = [one for one in marks if one not in found]
+
+    def show() -> None:
         if progress is not None:
-            progress(done, len(variants), variant.name)
-        found.append(next(results))
-    if progress is not None:
-        progress(len(variants), len(variants), "")
-    return found
+            left = [one.name for one in variants if one not in found]
+            progress(len(variants) - len(left), len(variants), next(iter(left), ""))
+
+    show()
+    for task, result in run_tasks(_tasks(subject, missing, executor), executor):
+        variant = task.arguments[1]
+        found[variant] = keeping.write(place, variant.name, marks[variant], result)
+        show()
+    return [Made(Row(**found[one][0]), found[one][1]) for one in variants]
 
 
-def made(subject: Subject, folder: Path | None, variant: Variant) -> Made:
-    """Make and measure the file of one variant, or take it from the folder (lesson 12)."""
+def _tasks(subject: Subject, variants: Sequence[Variant], executor: Executor | None) -> list[Task]:
+    if executor is None:
+        return [Task(one.name, _made, (subject, one)) for one in variants]
+    # Saving a model takes a while: it is done once. An array, which no task that waits copies.
+    packed = np.frombuffer(pickle.dumps(subject) if variants else b"", np.uint8)
+    return [Task(one.name, _made_elsewhere, (packed, one)) for one in variants]
 
-    def work() -> keeping.Result:
-        try:
-            content = mending.make(subject, variant)
-            places = slice(None, None, variant.part)
-            labels = None if subject.labels is None else subject.labels[places]
-            data = (subject.images[places], labels, subject.outputs[places])
-            row = measuring.measure(variant.name, variant.how, content, *data)
-        except (ValueError, RuntimeError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
-            return dataclasses.asdict(Row(variant.name, variant.how, refused=reason)), None
-        return dataclasses.asdict(row), content
 
-    mark = hashlib.sha256(f"{subject.fingerprint} {variant!r}".encode()).hexdigest()
-    result, content = keeping.kept(folder, variant.name, mark, work)
-    return Made(Row(**result), content)
+def _made_elsewhere(packed: NDArray[np.uint8], variant: Variant) -> keeping.Result:
+    return _made(pickle.loads(packed), variant)
+
+
+def _made(subject: Subject, variant: Variant) -> keeping.Result:
+    """Make and measure the file of one variant; without a file, the row says why."""
+    try:
+        content = mending.make(subject, variant)
+        places = slice(None, None, variant.part)
+        labels = None if subject.labels is None else subject.labels[places]
+        data = (subject.images[places], labels, subject.outputs[places])
+        row = measuring.measure(variant.name, variant.how, content, *data)
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        return dataclasses.asdict(Row(variant.name, variant.how, refused=reason)), None
+    return dataclasses.asdict(row), content
 
 
 def diagnose_int8(
@@ -101,7 +125,7 @@ def diagnose_int8(
             return {"refused": str(error)}, None
         return {"suspects": [one._asdict() for one in seen.suspects]}, None
 
-    mark = hashlib.sha256(subject.fingerprint.encode() + integer).hexdigest()
+    mark = _mark(subject.fingerprint.encode() + integer)
     result, _ = keeping.kept(_path(folder), "diagnosis", mark, work)
     if "refused" in result:
         return None
@@ -114,14 +138,14 @@ def mend(
     folder: str | Path | None = None,
     *,
     progress: Progress | None = None,
-    mapper: Callable[..., Iterable[Made]] = map,
+    executor: Executor | None = None,
 ) -> list[Made]:
     """Try what may mend a model, and measure each attempt like any other file (lesson 12).
 
     The arguments are those of `measure_all`.
     """
     attempts = mending.repairs(subject, diagnosis or Diagnosis(()))
-    return measure_all(subject, folder, attempts, progress=progress, mapper=mapper)
+    return measure_all(subject, folder, attempts, progress=progress, executor=executor)
 
 
 def latencies(
@@ -140,6 +164,10 @@ def latencies(
         mark.update(hashlib.sha256(content).digest())
     result, _ = keeping.kept(_path(folder), "latencies", mark.hexdigest(), work)
     return {name: deployment.Latency(**each) for name, each in result.items()}
+
+
+def _mark(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _path(folder: str | Path | None) -> Path | None:
