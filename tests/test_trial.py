@@ -161,6 +161,24 @@ class TestRefused:
             with pytest.raises(ValueError, match=r"worse than its rounding explains.*its weights"):
                 make()
 
+    def test_values_outside_the_range_of_the_calibration(self) -> None:
+        """A file is tried on random numbers where no calibration images are known."""
+        keras.utils.set_random_seed(0)
+        conv = layers.Conv2D(4, 3, use_bias=False, name="edges")
+        model = keras.Sequential([keras.Input(SHAPE), conv, layers.Flatten(), layers.Dense(3)])
+        kernel = conv.get_weights()[0]
+        conv.set_weights([kernel - kernel.mean((0, 1), keepdims=True)])  # 0 for an even picture
+        even = np.linspace(0, 1, 20, dtype=np.float32).reshape(-1, 1, 1, 1) * np.ones(
+            SHAPE, np.float32
+        )
+        floats = tflite.convert(model, "float32")
+        content = tflite.convert(model, "int8", calibration=0.95 * even + 0.05 * images(20))
+        others = images(8)
+        given = trial.started(content), others, trial.float_outputs(model, others), lambda: floats
+        with pytest.raises(ValueError, match=r"edges.*its values are off by .* steps"):
+            trial.require_sound(*given)
+        trial.require_sound(*given, calibrated=False)
+
     def test_what_few_bits_explain(self, model: keras.Model) -> None:
         simulator = simulate.Simulator(model, images())
         params = simulator.params(named_scheme(2, 8))

@@ -94,7 +94,12 @@ class Debugging:
 
 
 def file_errors(
-    float_bytes: bytes, integer_bytes: bytes, images: NDArray[np.float32], *, is_file: bool = True
+    float_bytes: bytes,
+    integer_bytes: bytes,
+    images: NDArray[np.float32],
+    *,
+    is_file: bool = True,
+    clipping: bool = True,
 ) -> Debugging:
     """Compare each op of an integer file with the op of the float file that it was made from.
 
@@ -105,6 +110,7 @@ def file_errors(
         integer_bytes: The file made from the same model.
         images: Images as the float file takes them, shape (n, …), n ≥ 1.
         is_file: Whether messages speak of the reader's float file, or of the model it came from.
+        clipping: Whether values outside the range of a tensor count in its own error.
     """
     float_file = flatbuffer.graph(float_bytes, "float_model")
     integer_file = flatbuffer.graph(integer_bytes, "integer_bytes")
@@ -135,7 +141,10 @@ def file_errors(
                 if made.params != op.outputs[0].params:  # such as the places of the largest values
                     continue
                 result, expected = integers.value(made), floats.value(float_made)
-                errors[row].add(result, alone[row].value(float_made), expected)
+                own = alone[row].value(float_made)
+                if not clipping and made.params is not None:
+                    own = np.clip(own, made.params.minimum, made.params.maximum)
+                errors[row].add(result, own, expected)
     rows = [] if entry is None else [at_input.row("INPUT", (), entry)]
     for (_, op), found in zip(pairs, errors, strict=True):
         rows.append(found.row(op.type, op.layers, op.outputs[0]))

@@ -181,6 +181,8 @@ def require_sound(
     expected: Sequence[NDArray[Any]],
     float_file: Callable[[], bytes],
     enough_db: float = _ENOUGH_DB,
+    *,
+    calibrated: bool = True,
 ) -> None:
     """Raise a ValueError for a new file that is worse than its scheme explains.
 
@@ -192,6 +194,7 @@ def require_sound(
         expected: The float model's answers to them, an array for each output.
         float_file: Makes the float file of the model; called only if it is needed.
         enough_db: The SQNR from which on nothing more is looked at.
+        calibrated: Whether the file was calibrated with these images. Others may leave its ranges.
     """
     content, graph, runner = file
     if len(graph.inputs) != 1 or len(graph.outputs) != 1 or len(expected) != 1:
@@ -205,7 +208,7 @@ def require_sound(
     floats = float_file()
     float_graph = flatbuffer.graph(floats)
     if not _is_enough(_outputs(floats, float_graph, images), outputs, enough_db):
-        _refuse_unexplained(content, graph, floats, images)
+        _refuse_unexplained(content, graph, floats, images, calibrated)
 
 
 def require_like_model(
@@ -226,7 +229,7 @@ def require_like_model(
     """
     images = drawn(model_input(model), input_range)
     expected = float_outputs(model, images)
-    require_sound(started(content), images, expected, float_file, _SIMULATED_DB)
+    require_sound(started(content), images, expected, float_file, _SIMULATED_DB, calibrated=False)
 
 
 def require_like_floats(
@@ -272,7 +275,7 @@ def _sqnr_db(expected: NDArray[Any], outputs: NDArray[Any]) -> float:
 
 
 def _refuse_unexplained(
-    content: bytes, graph: Graph, float_bytes: bytes, images: NDArray[Any]
+    content: bytes, graph: Graph, float_bytes: bytes, images: NDArray[Any], calibrated: bool
 ) -> None:
     """Raise a ValueError that names the op whose error the scheme does not explain, if one does."""
     floats = flatbuffer.graph(float_bytes)
@@ -285,7 +288,7 @@ def _refuse_unexplained(
         if op.type in WEIGHTED and (wrong := _with_rounded(rounded, op, made, unpacked)):
             raise _unexplained(made, wrong)
     try:
-        found = file_errors(flatbuffer.write(rounded), content, images)
+        found = file_errors(flatbuffer.write(rounded), content, images, clipping=calibrated)
     except ValueError:  # it has no integer activations, or others than can be compared
         return
     if lost := [row for row in found.rows if _is_lost(row, found.rows, after)]:
