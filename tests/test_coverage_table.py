@@ -48,9 +48,10 @@ def test_the_networks_are_simulated_as_closely_as_kernels_agree() -> None:
 
 def test_the_networks_train_and_their_integers_are_equal() -> None:
     trained = {name: found for name, found in NETWORKS.items() if "trained_size" in found}
-    assert "MobileNetV2" in trained
+    assert len(trained) == 5
     for name, found in trained.items():
-        assert found["trained_variables"] - found["trained_variables_moved"] <= 1, name
+        # A scale whose values are levels already has no gradient.
+        assert found["trained_variables_moved"] >= 0.98 * found["trained_variables"], name
         assert found["trained_output_levels"] > 100, name
         assert found["trained_to_before_mean"] > 1, name
         assert found["computed_tensors_equal"] == found["computed_tensors"], name
