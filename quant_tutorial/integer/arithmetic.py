@@ -131,6 +131,11 @@ def saturate(values: NDArray[np.signedinteger], output: Output) -> NDArray[np.in
     return (np.clip(values, low, high) + output.zero_point).astype(output.dtype)
 
 
+def to_output(accumulator: ArrayLike, output: Output) -> NDArray[np.integer]:
+    """Rescale int32 values to the output's scale, add its zero point and clamp (lesson 07)."""
+    return saturate(rescale(accumulator, output.multiplier, output.shift), output)
+
+
 def subtract_zero_point(x: NDArray[np.integer], zero_point: int) -> NDArray[np.int32]:
     """Subtract the zero point, which leaves the distance from real 0 in steps (lesson 07).
 

@@ -8,6 +8,7 @@ from quant_tutorial.integer.arithmetic import (
     rounding_shift,
     saturate,
     subtract_zero_point,
+    to_output,
 )
 from quant_tutorial.integer.ops.convolving import Pair
 
@@ -22,15 +23,13 @@ def requantize(x: NDArray[np.integer], *, zero_point: int, output: Output) -> ND
 
     An activation that is not fused into another op is a rescaling with a narrower range.
     """
-    return saturate(
-        rescale(subtract_zero_point(x, zero_point), output.multiplier, output.shift), output
-    )
+    return to_output(subtract_zero_point(x, zero_point), output)
 
 
 def absolute(x: NDArray[np.int8], *, zero_point: int, output: Output) -> NDArray[np.int8]:
     """Compute ABS (lesson 07)."""
     steps = np.abs(subtract_zero_point(x, zero_point))
-    return saturate(rescale(steps, output.multiplier, output.shift), output)
+    return to_output(steps, output)
 
 
 def leaky_relu(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from quant_tutorial.integer.arithmetic import (
     Output,
-    rescale,
     rescale_once,
     saturate,
     subtract_zero_point,
+    to_output,
 )
 
 import numpy as np
@@ -85,7 +85,7 @@ def convolve(
         for group in range(groups)
     ]
     accumulator = bias + (sums[0] if groups == 1 else np.concatenate(sums, axis=3))
-    return saturate(rescale(accumulator, output.multiplier, output.shift), output)
+    return to_output(accumulator, output)
 
 
 def depthwise_convolve(
@@ -107,7 +107,7 @@ def depthwise_convolve(
     steps = subtract_zero_point(x, zero_point).repeat(weights.shape[3] // x.shape[3], axis=3)
     patches = windows(steps, weights.shape[1:3], strides, padding, 0, dilation)
     accumulator = bias + np.einsum("nyxijc,ijc->nyxc", patches, weights[0].astype(np.int32))
-    return saturate(rescale(accumulator, output.multiplier, output.shift), output)
+    return to_output(accumulator, output)
 
 
 def transpose_convolve(
@@ -144,7 +144,7 @@ def transpose_convolve(
             )
             sums[:, below, beside] += products
     inside = sums[:, origin[0] : origin[0] + size[0], origin[1] : origin[1] + size[1]]
-    return saturate(rescale(bias + inside, output.multiplier, output.shift), output)
+    return to_output(bias + inside, output)
 
 
 def fully_connected(
@@ -189,4 +189,4 @@ def multiply_matrices(
         )
     ]
     accumulator = np.matmul(*wide)
-    return saturate(rescale(accumulator, output.multiplier, output.shift), output)
+    return to_output(accumulator, output)

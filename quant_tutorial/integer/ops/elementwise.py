@@ -12,6 +12,7 @@ from quant_tutorial.integer.arithmetic import (
     rounding_shift,
     saturate,
     subtract_zero_point,
+    to_output,
 )
 from quant_tutorial.integer.ops.convolving import Pair
 from quant_tutorial.integer.ops.exponentials import leading_zeros, reciprocal_of_one_plus
@@ -35,7 +36,7 @@ def add(
     its rounding error far below one step of the output.
     """
     a, b = _on_common_scale((a, b), 20, zero_points, multipliers, shifts)
-    return saturate(rescale(a + b, output.multiplier, output.shift), output)
+    return to_output(a + b, output)
 
 
 def subtract(
@@ -49,7 +50,7 @@ def subtract(
 ) -> NDArray[np.int8]:
     """Compute SUB in the same way as ADD (lesson 07)."""
     a, b = _on_common_scale((a, b), 20, zero_points, multipliers, shifts)
-    return saturate(rescale(a - b, output.multiplier, output.shift), output)
+    return to_output(a - b, output)
 
 
 def squared_difference(
@@ -67,7 +68,7 @@ def squared_difference(
     """
     a, b = _on_common_scale((a, b), 7, zero_points, multipliers, shifts)
     difference = a - b
-    return saturate(rescale(difference * difference, output.multiplier, output.shift), output)
+    return to_output(difference * difference, output)
 
 
 def greater(
@@ -105,7 +106,7 @@ def multiply(
 ) -> NDArray[np.int8]:
     """Compute MUL; the ratio of scales is scale_a · scale_b / scale_y (lesson 07)."""
     product = subtract_zero_point(a, zero_points[0]) * subtract_zero_point(b, zero_points[1])
-    return saturate(rescale(product, output.multiplier, output.shift), output)
+    return to_output(product, output)
 
 
 def divide(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from quant_tutorial.integer.arithmetic import (
     Output,
-    rescale,
     rescale_once,
     saturate,
     subtract_zero_point,
+    to_output,
 )
 from quant_tutorial.integer.ops.convolving import Padding, Pair, windows
 
@@ -47,7 +47,7 @@ def mean(
     `x` may have any shape. `keep` says whether the axes stay, with the length 1.
     """
     total = subtract_zero_point(x, zero_point).sum(axis=axes, keepdims=keep, dtype=np.int32)
-    return saturate(rescale(total, output.multiplier, output.shift), output)
+    return to_output(total, output)
 
 
 def add_up(
