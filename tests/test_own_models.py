@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from saved_models import saved_model
 
 pytestmark = pytest.mark.slow
 layers = keras.layers
@@ -28,15 +29,6 @@ def file_of(function: Callable[..., Any], *specs: tf.TensorSpec) -> bytes:
     with quiet.all_output():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
         return converter.convert()
-
-
-def saved_model(folder: Path, function: Callable[..., Any], *specs: tf.TensorSpec) -> str:
-    module = tf.Module()
-    module.function = tf.function(function, input_signature=specs)
-    signature = module.function.get_concrete_function()
-    with quiet.all_output():
-        tf.saved_model.save(module, str(folder), signatures=signature)
-    return str(folder)
 
 
 MATRIX = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)

@@ -1,10 +1,9 @@
 """Each new file is run and compared with its float model before it is handed over."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import deployment, flatbuffer, metrics, models, qat, quiet, simulate, tflite
+from quant_tutorial import deployment, flatbuffer, metrics, models, qat, simulate, tflite
 from quant_tutorial.scheme import named_scheme
 from quant_tutorial.simulate import files
 from quant_tutorial.tflite import biases, conversion, trial
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from saved_models import saved_model
 
 pytestmark = pytest.mark.slow
 layers = keras.layers
@@ -195,15 +195,6 @@ def test_equal_biases_beside_channels_of_different_scales(model: keras.Model) ->
         if op.type == "CONV_2D":
             assert len(set(op.inputs[1].scales.tolist())) > 1
             np.testing.assert_allclose(op.inputs[2].data * op.inputs[2].scales, 1, atol=0.002)
-
-
-def saved_model(folder: Path, function: Callable[..., Any], *specs: tf.TensorSpec) -> str:
-    module = tf.Module()
-    module.function = tf.function(function, input_signature=specs)
-    signature = module.function.get_concrete_function()
-    with quiet.all_output():
-        tf.saved_model.save(module, str(folder), signatures=signature)
-    return str(folder)
 
 
 MATRIX = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
