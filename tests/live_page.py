@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from quant_tutorial.explorers.exported import exported, exported_controls, named
 from quant_tutorial.web import bundling
 
 import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route
 
 # A name for this machine, to which browsers allow all that they allow to HTTPS. Nothing listens:
@@ -83,6 +85,49 @@ class LivePage:
     def says_what_it_draws(self) -> None:
         """Wait until picture and sentence are those of the controls' values."""
         self.page.wait_for_function(FOLLOWS)
+
+    def fits_and_everyone_can_use_it(self, width: int) -> None:
+        """Assert that a page of this width has room for the picture, and axe finds no barrier."""
+        page = self.page
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # Nothing of the picture is cut off, and its texts can be read.
+        outside, sizes = page.locator("svg[role=img]").evaluate(
+            """svg => {
+              const frame = svg.getBoundingClientRect();
+              const texts = [...svg.querySelectorAll("text")];
+              const outside = texts.filter((text) => {
+                const { left, right, top, bottom } = text.getBoundingClientRect();
+                return left < frame.left - 1 || right > frame.right + 1 ||
+                  top < frame.top - 1 || bottom > frame.bottom + 1;
+              });
+              const sizes = texts.map((text) => parseFloat(getComputedStyle(text).fontSize));
+              return [outside.map((text) => text.textContent), sizes];
+            }"""
+        )
+        assert outside == []
+        assert min(sizes) >= 11
+        found = Axe().run(page, context="figure.explorer").response["violations"]
+        assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+        assert page.get_by_role("img", name=self.text[:20]).count() == 1
+        assert page.locator("figcaption").get_attribute("aria-live") == "polite"
+
+
+@contextlib.contextmanager
+def made(
+    makers: Mapping[str, Callable[..., Explorer]], request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Explorer]]:
+    """Return the explorer of a kind, made once; it draws no pictures."""
+    found: dict[str, Explorer] = {}
+
+    def explorer(kind: str) -> Explorer:
+        if kind not in found:
+            found[kind] = makers[kind](request)
+            without_pictures(found[kind])
+        return found[kind]
+
+    yield explorer
+    for each in found.values():
+        each.close()
 
 
 @contextlib.contextmanager

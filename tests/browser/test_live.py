@@ -101,17 +101,8 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Explorer]]:
     """Return the explorer of a kind, made once; it draws no pictures."""
-    found: dict[str, Explorer] = {}
-
-    def explorer(kind: str) -> Explorer:
-        if kind not in found:
-            found[kind] = EXPLORERS[kind][0](request)
-            live_page.without_pictures(found[kind])
-        return found[kind]
-
-    yield explorer
-    for each in found.values():
-        each.close()
+    with live_page.made({kind: make for kind, (make, _) in EXPLORERS.items()}, request) as explorer:
+        yield explorer
 
 
 @pytest.mark.parametrize("kind", EXPLORERS)

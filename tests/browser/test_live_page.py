@@ -9,7 +9,6 @@ from quant_tutorial.web import bundling
 
 import live_page
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from live_explorers import MAKERS
 from playwright.sync_api import Browser
 
@@ -111,28 +110,7 @@ class TestPage:
     ) -> None:
         view = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
         with live_page.opened(made(kind), browser, scripts, **view) as live:
-            page = live.page
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            # Nothing of the picture is cut off, and its texts can be read.
-            outside, sizes = page.locator("svg[role=img]").evaluate(
-                """svg => {
-                  const frame = svg.getBoundingClientRect();
-                  const texts = [...svg.querySelectorAll("text")];
-                  const outside = texts.filter((text) => {
-                    const { left, right, top, bottom } = text.getBoundingClientRect();
-                    return left < frame.left - 1 || right > frame.right + 1 ||
-                      top < frame.top - 1 || bottom > frame.bottom + 1;
-                  });
-                  const sizes = texts.map((text) => parseFloat(getComputedStyle(text).fontSize));
-                  return [outside.map((text) => text.textContent), sizes];
-                }"""
-            )
-            assert outside == []
-            assert min(sizes) >= 11
-            found = Axe().run(page, context="figure.explorer").response["violations"]
-            assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
-            assert page.get_by_role("img", name=live.text[:20]).count() == 1
-            assert page.locator("figcaption").get_attribute("aria-live") == "polite"
+            live.fits_and_everyone_can_use_it(width)
             assert live.complaints == []
 
     def test_it_follows_the_width_of_the_page(self, live: live_page.LivePage) -> None:
