@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from quant_tutorial import rounding, tflite
 from quant_tutorial.frameworks import keras
 from quant_tutorial.report.diagnosing import Diagnosis, layers_around
@@ -66,7 +68,7 @@ def make(subject: Subject, variant: Variant) -> bytes:
     if variant.recipe is not None:
         needs = tflite.RECIPES[variant.recipe].kind == "static"
         return tflite.apply_recipe(
-            tflite.export_litert(subject.model),
+            _float_file(subject),
             variant.recipe,
             calibration=subject.calibration if needs else None,
             input_range=subject.input_range,
@@ -86,8 +88,20 @@ def _converted(subject: Subject, model: keras.Model, variant: Variant) -> bytes:
     )
 
 
+# What several files of a subject are made from is kept for the next one. It does not stand in the
+# subject itself, which is sent to other processes.
+@lru_cache(1)
+def _float_file(subject: Subject) -> bytes:
+    return tflite.export_litert(subject.model)
+
+
+@lru_cache(1)
+def _simulator(subject: Subject) -> Simulator:
+    return Simulator(subject.model, subject.calibration)
+
+
 def _rounded(subject: Subject, repair: str) -> bytes:
-    simulator = Simulator(subject.model, subject.calibration)
+    simulator = _simulator(subject)
     if repair == "gptq":
         found = rounding.gptq(simulator, _FOUR, subject.calibration)
         return rounding.low_bit_file(found, _FOUR_BITS)
