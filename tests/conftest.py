@@ -19,9 +19,10 @@ import architectures
 import hypothesis
 import numpy as np
 import pytest
+from lesson_page import Window
 from lesson_run import FRAMES, NOTEBOOKS, JupyterLab, shared_folder
 from nbval.plugin import IPyNbCell, IPyNbFile
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -184,6 +185,21 @@ def browser(chromium: str) -> Iterator[Browser]:
             yield started
         finally:
             started.close()
+
+
+@pytest.fixture(scope="session")
+def window(chromium: str) -> Iterator[Window]:
+    """A Chromium that stays open for JupyterLab."""
+    window = Window(chromium)
+    yield window
+    window.close()
+
+
+@pytest.fixture(scope="module")
+def lab_page(window: Window) -> Iterator[Page]:
+    """The page in which JupyterLab shows one notebook after another; see `show`."""
+    with window.page() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")
