@@ -244,6 +244,7 @@ def test_small_models(name: str) -> None:
         assert np.mean(np.abs(got - expected) > 1e-5) < 0.02
 
 
+@pytest.mark.slow
 def test_joined_stages_compute_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     same = "ones"  # equal weights in several layers must not be taken for each other
     image = keras.Input((8, 8, 2))

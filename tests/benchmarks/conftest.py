@@ -5,16 +5,18 @@ and where one is compared with another, both were measured in turn.
 """
 
 import os
+from collections.abc import Generator
 
 import pytest
 from measuring import Report
 
 _FIGURES = pytest.StashKey[list[tuple[str, str, str, str]]]()
+_MISSED = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
-    """Return a function that records a figure, and fails if it misses what is promised."""
+    """Return a function that records a figure; the test fails if one misses what is promised."""
 
     def note(what: str, value: float, unit: str, promised: float | None = None) -> None:
         kept = promised is None or value <= promised
@@ -23,9 +25,20 @@ def report(request: pytest.FixtureRequest) -> Report:
         verdict = "" if promised is None else ("kept" if kept else "MISSED")
         figures = request.config.stash.setdefault(_FIGURES, [])
         figures.append((what, f"{value:.{digits}f} {unit}", bound, verdict))
-        assert kept, f"{what}: {value:.{digits}f} {unit}, promised {bound}. Is the machine busy?"
+        if not kept:
+            missed = request.node.stash.setdefault(_MISSED, [])
+            missed.append(f"{what}: {value:.{digits}f} {unit}, promised {bound}.")
 
     return note
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail a test at its end, so that one missed figure does not hide those after it."""
+    result = yield
+    if missed := pyfuncitem.stash.get(_MISSED, []):
+        pytest.fail("\n".join([*missed, "Is the machine busy?"]), pytrace=False)
+    return result
 
 
 def pytest_terminal_summary(
