@@ -14,20 +14,25 @@ _FIGURES = pytest.StashKey[list[tuple[str, str, str, str]]]()
 _MISSED = pytest.StashKey[list[str]]()
 
 
+def figure(value: float, unit: str) -> str:
+    """Write a figure with two or more digits."""
+    return f"{value:.{2 if value < 10 else 0}f} {unit}"
+
+
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
     """Return a function that records a figure; the test fails if one misses what is promised."""
 
     def note(what: str, value: float, unit: str, promised: float | None = None) -> None:
         kept = promised is None or value <= promised
-        digits = 2 if value < 10 else 0
-        bound = "" if promised is None else f"{promised:.3g} {unit}"
+        measured = figure(value, unit)
+        bound = "" if promised is None else figure(promised, unit)
         verdict = "" if promised is None else ("kept" if kept else "MISSED")
         figures = request.config.stash.setdefault(_FIGURES, [])
-        figures.append((what, f"{value:.{digits}f} {unit}", bound, verdict))
+        figures.append((what, measured, bound, verdict))
         if not kept:
             missed = request.node.stash.setdefault(_MISSED, [])
-            missed.append(f"{what}: {value:.{digits}f} {unit}, promised {bound}.")
+            missed.append(f"{what}: {measured}, promised {bound}.")
 
     return note
 
