@@ -27,7 +27,7 @@ from quant_tutorial.metrics import packed_bytes
 from quant_tutorial.scheme import QuantScheme, TensorScheme
 from quant_tutorial.simulate.fake_quantize import FakeQuantize
 from quant_tutorial.simulate.graph import Node, nodes, prepare, rebuild
-from quant_tutorial.simulate.stages import convert_stages
+from quant_tutorial.simulate.stages import convert_stages, join_stages
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,11 @@ class Simulator:
     def stages(self) -> dict[str, bytes]:
         """The model cut at its nodes into files for LiteRT, converted once and then shared."""
         return convert_stages(self.model, self.nodes)
+
+    @cached_property
+    def joined_stages(self) -> bytes | None:
+        """One file that runs all stages, if they can be joined; see `stages.join_stages`."""
+        return join_stages(self.stages, self.nodes)
 
     def sources(self, node: Node) -> list[Node]:
         """List the nodes that a node is computed from."""
