@@ -216,7 +216,10 @@ def input_names(model: Any) -> list[str]:
     if isinstance(structure, Mapping) and _is_flat(structure.values()):
         keys = {id(tensor): str(key) for key, tensor in structure.items()}
         return [keys[id(tensor)] for tensor in model.inputs]
-    return [tensor.name for tensor in model.inputs]
+    # Keras 3 gives an Input without a name a tensor of another name.
+    histories = [getattr(tensor, "_keras_history", None) for tensor in model.inputs]
+    owners = [getattr(history, "operation", None) for history in histories]
+    return [(own or x).name for own, x in zip(owners, model.inputs, strict=True)]
 
 
 def has_ordered_inputs(model: Any) -> bool:

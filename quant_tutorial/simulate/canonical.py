@@ -17,7 +17,7 @@ from quant_tutorial.simulate.building import Builder
 from quant_tutorial.simulate.kinds import has_no_effect
 from quant_tutorial.simulate.refusals import require_known
 from quant_tutorial.simulate.rewriting import LAYERS, OPERATIONS
-from quant_tutorial.simulate.walking import all_operations, in_order, layer_of, walk
+from quant_tutorial.simulate.walking import all_operations, in_order, walk
 
 
 def canonical(model: keras.Model) -> keras.Model:
@@ -64,7 +64,11 @@ def rewritten(
         model: The model whose inputs, name, and structure of inputs and outputs it has.
         run: Takes that model and the new model's inputs, and returns its outputs.
     """
-    inputs = [keras.Input(x.shape[1:], dtype=x.dtype, name=layer_of(x).name) for x in model.inputs]
+    names = models.input_names(model)
+    inputs = [
+        keras.Input(x.shape[1:], dtype=x.dtype, name=name)
+        for name, x in zip(names, model.inputs, strict=True)
+    ]
     outputs = run(model, inputs)
     pack = keras.tree.pack_sequence_as
     return keras.Model(pack(model.input, inputs), pack(model.output, outputs), name=model.name)

@@ -348,8 +348,8 @@ def activation(layer: keras.Layer) -> str | None:
 
 def _functional(model: keras.Model) -> keras.Model:
     model = models.layer_graph(model)
-    for tensor in model.inputs:
-        own = _named(tensor, model)
+    for name, tensor in zip(models.input_names(model), model.inputs, strict=True):
+        own = _entry(name, model)
         if not tensor.dtype.startswith(("float", "bfloat")):
             raise ValueError(
                 f"model must take floats, {own} holds {tensor.dtype} values, which are not "
@@ -366,9 +366,11 @@ def _functional(model: keras.Model) -> keras.Model:
 
 def _require_computing(model: keras.Model) -> None:
     """Raise a ValueError for an input that is not read, or is an output as it is."""
-    read = {id(tensor) for layer in model.layers for tensor in layer._inbound_nodes[0].input_tensors}
-    for tensor in model.inputs:
-        own = _named(tensor, model)
+    read = {
+        id(tensor) for layer in model.layers for tensor in layer._inbound_nodes[0].input_tensors
+    }
+    for name, tensor in zip(models.input_names(model), model.inputs, strict=True):
+        own = _entry(name, model)
         if any(tensor is output for output in model.outputs):
             raise ValueError(
                 f"model must compute its outputs, and it returns {own} as it is: give "
@@ -381,5 +383,5 @@ def _require_computing(model: keras.Model) -> None:
             )
 
 
-def _named(tensor: Any, model: keras.Model) -> str:
-    return "its input" + (f" {layer_of(tensor).name}" if len(model.inputs) > 1 else "")
+def _entry(name: str, model: keras.Model) -> str:
+    return f"its input {name}" if len(model.inputs) > 1 else "its input"

@@ -18,7 +18,7 @@ BATCH = 50  # images at a time: few enough that a batch of activations fits in a
 
 
 def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes]:
-    """Convert the stage of each node except the input to a `.tflite` file for `BATCH` images.
+    """Convert the stage of each node except the inputs to a `.tflite` file for `BATCH` images.
 
     Lesson 05.
 
@@ -30,7 +30,8 @@ def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes
     with quiet.all_output():
         return {
             node.name: _converted(model, [by_name[name] for name in node.sources], node)
-            for node in nodes[1:]
+            for node in nodes
+            if node.sources
         }
 
 
