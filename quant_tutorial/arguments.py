@@ -273,6 +273,11 @@ def _each_checked(
     return arrays
 
 
+def as_given(arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """Return arrays by the names of a model's inputs in a form that `by_input` takes."""
+    return dict(arrays) if len(arrays) > 1 else next(iter(arrays.values()))
+
+
 def require_same_count(name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Raise a ValueError for a model's inputs with different numbers of examples."""
     counts = {key: len(values) for key, values in arrays.items()}
