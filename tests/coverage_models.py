@@ -305,9 +305,10 @@ def dictionaries() -> keras.Model:
 
 SEVERAL: dict[str, Callable[[], keras.Model]] = {
     "two inputs": photo_and_facts,
-    "auxiliary head": auxiliary_head,
-    "dictionaries": dictionaries,
+    "three outputs": auxiliary_head,
+    "inputs and outputs by name": dictionaries,
 }
+KINDS = SINGLE | SEVERAL  # the rows of the table
 
 
 def settled(make: Callable[[], keras.Model]) -> keras.Model:

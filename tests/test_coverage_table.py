@@ -15,7 +15,7 @@ NETWORKS = json.loads(
 
 
 def test_each_kind_has_a_row() -> None:
-    assert list(FIGURES) == list(coverage_models.SINGLE)
+    assert list(FIGURES) == list(coverage_models.KINDS)
     for found in FIGURES.values():
         assert tuple(found) == coverage_table.COLUMNS
 
