@@ -33,15 +33,13 @@ def with_ends(
     """
     model = read(model_bytes)
     (signature,), part = model.signatureDefs, model.subgraphs[0]
-    for names, entries, holder in (
-        (inputs, signature.inputs, part.inputs),
-        (outputs, signature.outputs, part.outputs),
-    ):
+    for side, names in (("inputs", inputs), ("outputs", outputs)):
         place = {name.encode(): number for number, name in enumerate(names)}
-        entries.sort(key=lambda entry, place=place: place[entry.name])
+        entries = sorted(getattr(signature, side), key=lambda entry, place=place: place[entry.name])
         for entry, name in zip(entries, names.values(), strict=True):
             entry.name = name.encode()
-        holder[:] = [entry.tensorIndex for entry in entries]
+        setattr(signature, side, entries)
+        setattr(part, side, np.array([entry.tensorIndex for entry in entries], np.int32))
     if is_ordered:
         model.buffers.append(schema.BufferT())
         model.buffers[-1].data = np.ones(1, np.uint8)

@@ -164,9 +164,7 @@ def convert(
         _refuse_rounded_numbers(file.graph)
         if mode in ("int8", "int16x8"):
             _require_integer_ops(file.graph, io, calibrated=images is not None)
-        trial.require_sound(
-            file, tried, expected, lambda: in_models_order(_float_file(folder), model)
-        )
+        trial.require_sound(file, tried, expected, lambda: _float_file(folder, model))
     return content
 
 
@@ -273,9 +271,8 @@ def _refuse_loops(folder: str, model: Any) -> None:
     if b"While" not in (Path(folder) / "saved_model.pb").read_bytes():
         return
     # tf_keras' LSTM also contains a loop there, but the converter turns it into a single op.
-    if loops := [
-        op for op in flatbuffer.graph(_float_file(folder, model)).ops if op.type == "WHILE"
-    ]:
+    ops = flatbuffer.graph(_float_file(folder, model)).ops
+    if loops := [op for op in ops if op.type == "WHILE"]:
         raise ValueError(
             f"{loops[0]} is a loop, as recurrent layers have, and the converter crashes when it "
             "calibrates one. Make the layer with unroll=True, or use mode 'dynamic'."

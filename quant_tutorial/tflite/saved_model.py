@@ -11,7 +11,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quant_tutorial import flatbuffer, models, quiet
 from quant_tutorial.arguments import ModelInput
@@ -87,7 +87,7 @@ def model_input(model: Any) -> ModelInput:
     found = model_inputs(model)
     if len(found) != 1:
         raise ValueError(
-            f"model must have one input here, it has {len(found)}: {', '.join(found)}. Build a "
+            f"model must have one input, it has {len(found)}: {', '.join(found)}. Build a "
             "model with a single input that holds them side by side, and cut it apart inside, for "
             "example with keras.ops.split."
         )
@@ -110,12 +110,10 @@ def output_names(model: Any) -> list[str]:
     They are the keys of a dictionary, and otherwise output_0, output_1 and so on.
     """
     if isinstance(model, (str, Path)):
-        signature = signature_of(model)[0].signatures["serving_default"]
-        return sorted(signature.structured_outputs, key=_by_place)
+        return _signature_outputs(signature_of(model)[0].signatures["serving_default"])
     structure = model.output
     if isinstance(structure, Mapping) and len(structure) == len(model.outputs):
-        flatten = keras.tree.flatten if isinstance(model, keras.Model) else tf.nest.flatten
-        return [*map(str, flatten({key: key for key in structure}))]
+        return [*map(str, _flatten(model)({key: key for key in structure}))]
     return [f"output_{number}" for number in range(len(model.outputs))]
 
 
@@ -183,8 +181,8 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
     if isinstance(model, keras.Model):
         _write(model, folder, inputs)
         return
-    holder, names = tf.Module(), output_names(model)
-    holder.loaded, answers = called(model)  # keeps the variables with the function
+    holder = tf.Module()
+    holder.loaded, names, answers = called(model)  # keeps the variables with the function
     if len(inputs) == 1:
         ((name, entry),) = inputs.items()
         spec_name = name if isinstance(model, (str, Path)) else "image"
@@ -221,10 +219,12 @@ def in_models_order(content: bytes, model: Any) -> bytes:
     The converter puts several of them in an order of its own. A file with one of each stays as it
     is.
     """
-    inputs, outputs = model_inputs(model), output_names(model)
-    if len(inputs) == len(outputs) == 1:
+    if not isinstance(model, (str, Path)) and len(model.inputs) == len(model.outputs) == 1:
         return content
     graph = flatbuffer.graph(content)
+    if len(graph.inputs) == len(graph.outputs) == 1:
+        return content
+    inputs, outputs = model_inputs(model), output_names(model)
     known = (
         export_names(inputs) if len(inputs) > 1 else {name: name for name in graph.inputs_by_name}
     )
@@ -256,25 +256,43 @@ def export_specs(model: keras.Model) -> Any:
     return [models.packed_inputs(model, specs)]
 
 
-def called(model: Any) -> tuple[Any, Callable[[Mapping[str, Any]], list[Any]]]:
-    """Return what holds a model's variables, and the model in inference as a function.
+class Called(NamedTuple):
+    """A model in inference as a function of its inputs by name."""
 
-    The function returns the outputs for inputs by their names, in the order of `output_names`.
-    """
+    holder: Any  # what holds its variables
+    output_names: list[str]  # see `output_names`
+    outputs: Callable[[Mapping[str, Any]], list[Any]]  # in the same order
+
+
+def called(model: Any) -> Called:
+    """Return a model in inference as a function of its inputs by name."""
     if not isinstance(model, (str, Path)):
         plain = models.single_ended(model) if isinstance(model, keras.Model) else model
-        flatten = keras.tree.flatten if isinstance(model, keras.Model) else tf.nest.flatten
-        return model, lambda values: flatten(plain(packed(plain, values), training=False))
+        return Called(
+            model,
+            output_names(model),
+            lambda values: _flatten(model)(plain(packed(plain, values), training=False)),
+        )
     loaded, specs = signature_of(model)
-    signature, names = loaded.signatures["serving_default"], output_names(model)
+    signature = loaded.signatures["serving_default"]
+    names = _signature_outputs(signature)
 
-    def answers(values: Mapping[str, Any]) -> list[Any]:
+    def outputs(values: Mapping[str, Any]) -> list[Any]:
         # Floats may be wider or narrower.
         cast = {name: tf.cast(values[name], spec.dtype) for name, spec in specs.items()}
-        outputs = signature(**cast)
-        return [outputs[name] for name in names]
+        found = signature(**cast)
+        return [found[name] for name in names]
 
-    return loaded, answers
+    return Called(loaded, names, outputs)
+
+
+def _signature_outputs(signature: Any) -> list[str]:
+    return sorted(signature.structured_outputs, key=_by_place)
+
+
+def _flatten(model: Any) -> Callable[[Any], list[Any]]:
+    """Return what lists the outputs of a Keras 3 or tf_keras model in its order."""
+    return keras.tree.flatten if isinstance(model, keras.Model) else tf.nest.flatten
 
 
 def _named(names: Sequence[str], outputs: Sequence[Any]) -> Any:

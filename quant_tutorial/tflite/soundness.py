@@ -151,8 +151,7 @@ def _runs(
 def _traced(model: Any, safe: Sequence[str]) -> _Run | None:
     """Return a Keras model as a graph; None where it hides ops, or keeps something for later."""
     known, names, hidden = set(layer_names(model)), [], []
-    _, call = called(model)
-    inputs = model_inputs(model)
+    inputs, call = model_inputs(model), called(model).outputs
     fixed = fixed_batch(inputs)
 
     def answers(*batch: Any) -> Any:

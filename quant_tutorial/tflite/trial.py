@@ -84,7 +84,8 @@ def compare(float_model: Any, model_bytes: bytes, images: Any) -> Comparison | l
     if isinstance(float_model, bytes):
         expected = _outputs(float_model, correct_graph(float_model), images)
     else:
-        images = as_given(_model_images(float_model, images))
+        inputs, listed = model_inputs(float_model), takes_lists(float_model)
+        images = as_given(checked_inputs("images", images, inputs, listed=listed))
         expected = float_outputs(float_model, images)
     outputs, exits = _outputs(model_bytes, graph, images), graph.outputs_by_name
     if [each.size for each in expected] != [each.size for each in outputs]:
@@ -111,11 +112,6 @@ def compare(float_model: Any, model_bytes: bytes, images: Any) -> Comparison | l
     return found if several else found[0]
 
 
-def _model_images(model: Any, images: Any) -> dict[str, NDArray[Any]]:
-    """Return checked images for each input of a model."""
-    return checked_inputs("images", images, model_inputs(model), listed=takes_lists(model))
-
-
 def float_outputs(model: Any, images: Any) -> list[NDArray[Any]]:
     """Return a model's answers to images, an array for each output.
 
@@ -126,12 +122,13 @@ def float_outputs(model: Any, images: Any) -> list[NDArray[Any]]:
         images: Images as the model takes them, shape (n, …), n ≥ 1; for several inputs in the forms
             of `arguments.by_input`.
     """
-    given, (_, call) = _model_images(model, images), called(model)
+    inputs, call = model_inputs(model), called(model).outputs
+    given = checked_inputs("images", images, inputs, listed=takes_lists(model))
     kept: list[tuple[Any, NDArray[Any]]] = []
     if not isinstance(model, (str, Path)):
         kept = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
     count = len(next(iter(given.values())))
-    size = fixed_batch(model_inputs(model)) or count
+    size = fixed_batch(inputs) or count
     times = -(-count // size)
     filled = {
         name: np.split(np.resize(each, (times * size, *each.shape[1:])), times)
