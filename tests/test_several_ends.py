@@ -48,7 +48,7 @@ def converted(model: keras.Model, images: Any, folder: str) -> bytes:
     """Convert a model with TensorFlow alone: inputs by name, and outputs by number."""
     given = images if isinstance(images, dict) else {"image": images}
     module = tf.Module()
-    module.model = model
+    module.held = [variable.value for variable in model.variables]
 
     def serve(*values: Any) -> dict[str, Any]:
         ordered = [values[list(given).index(name)] for name in models.input_names(model)]

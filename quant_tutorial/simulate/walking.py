@@ -45,7 +45,7 @@ def in_order(model: keras.Model, given: Any) -> list[Any]:
     Keras takes a dictionary also for a model of a list of inputs, and goes by their names then.
     """
     if isinstance(given, Mapping) and not isinstance(model.input, Mapping):
-        return [given[layer_of(tensor).name] for tensor in model.inputs]
+        return [given[tensor.name] for tensor in model.inputs]
     return keras.tree.flatten(given)
 
 
