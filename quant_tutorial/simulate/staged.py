@@ -21,12 +21,14 @@ from functools import lru_cache
 from typing import Any
 
 from quant_tutorial import models
-from quant_tutorial.arguments import checked_choice, checked_images, checked_whole
+from quant_tutorial.arguments import checked_choice, checked_whole
 from quant_tutorial.flatbuffer import constant_view
+from quant_tutorial.frameworks import keras
 from quant_tutorial.simulate.fake_quantize import rounded, run_time_values
 from quant_tutorial.simulate.graph import Node
 from quant_tutorial.simulate.simulator import ModelParams, Simulator, bits_of
 from quant_tutorial.simulate.stages import BATCH, input_name, value_names
+from quant_tutorial.simulate.walking import layer_of
 from quant_tutorial.tflite.interpreter import make_interpreter
 
 import numpy as np
@@ -46,13 +48,15 @@ class StagedRun:
 
     Attributes:
         simulator: The model.
-        images: The images, in the order in which they were given.
+        images: The images, in the order in which they were given: an array, or of several inputs
+            one for each, by their names.
         count: How many images there are.
         lock: Held by each method while it waits for results; a thread may take it again.
 
     Args:
         simulator: The model.
-        images: Images as the model takes them, shape (n, …), n ≥ 1.
+        images: Images as the model takes them, shape (n, …), n ≥ 1; of several inputs a mapping or
+            a list, see `Simulator`.
         threads: How many threads share the images; by default one for each core.
 
     Raises:
@@ -60,22 +64,22 @@ class StagedRun:
             than one thread.
     """
 
-    def __init__(
-        self, simulator: Simulator, images: NDArray[np.float32], *, threads: int | None = None
-    ) -> None:
-        images = checked_images("images", images, simulator.model.input_shape[1:])
+    def __init__(self, simulator: Simulator, images: Any, *, threads: int | None = None) -> None:
+        given = simulator.by_input("images", images)
         threads = checked_whole("threads", (os.cpu_count() or 1) if threads is None else threads, 1)
-        self.simulator, self.count, self.lock = simulator, len(images), threading.RLock()
+        self.simulator, self.lock = simulator, threading.RLock()
+        self.count = len(next(iter(given.values())))
         # The order is random, and the same each time, so that the first rows are a fair sample of
         # all: MNIST's own order begins with easier images.
         self._order = np.random.default_rng(0).permutation(self.count)
-        first, *rest = simulator.nodes
+        rest = [node for node in simulator.nodes if node.sources]
         batches = -(-self.count // BATCH)
         # The values of each node before rounding, one row for each image.
-        self._raw = {first.name: np.zeros((batches * BATCH, *images.shape[1:]), np.float32)}
-        for node in rest:
+        self._raw: dict[str, NDArray[np.float32]] = {}
+        for node in simulator.nodes:
             shape = simulator.model.get_layer(node.end).output.shape[1:]
             self._raw[node.name] = np.zeros((batches * BATCH, *shape), np.float32)
+        self._ends = [_end(simulator, tensor) for tensor in simulator.model.outputs]
         self._workers = [_Worker(simulator) for _ in range(threads)]
         # The weights of each layer as the files have them, with the parameters they are rounded to.
         self._weights: dict[str, NDArray[np.float32]] = {}
@@ -90,21 +94,23 @@ class StagedRun:
         self._left: Iterator[int] = iter(())
         self._tasks: list[Future[None]] = []
         self._current: tuple[int, dict[str, int]] = 0, {}
-        self.set_images(images)
+        self.set_images(given if len(given) > 1 else next(iter(given.values())))
 
-    def set_images(self, images: NDArray[np.float32]) -> None:
+    def set_images(self, images: Any) -> None:
         """Replace the images with the same number of other images.
 
         Raises:
             ValueError: for images that the model does not take, or for another number of images.
         """
-        images = checked_images("images", images, self.simulator.model.input_shape[1:])
-        if len(images) != self.count:
-            raise ValueError(f"images must be {self.count}, as before, got {len(images)}.")
+        given = self.simulator.by_input("images", images)
+        first = next(iter(given.values()))
+        if len(first) != self.count:
+            raise ValueError(f"images must be {self.count}, as before, got {len(first)}.")
         with self.lock:
             self._stop()
-            self.images = images
-            self._raw[self.simulator.nodes[0].name][: self.count] = images[self._order]
+            self.images = given if len(given) > 1 else first
+            for name, values in given.items():
+                self._raw[name][: self.count] = values[self._order]
             for held in self._held.values():
                 held[:] = 0
 
@@ -116,10 +122,11 @@ class StagedRun:
         """
         return self._order[: checked_whole("images", images, 1, self.count)]
 
-    def outputs(self, params: ModelParams, images: int | None = None) -> NDArray[np.float32]:
+    def outputs(self, params: ModelParams, images: int | None = None) -> Any:
         """Return the model's outputs, shape (images, …), for all images or for a `sample` of them.
 
-        Values from an earlier call are used again where the parameters leave them unchanged.
+        Several outputs are in the model's own structure, such as a list or a dictionary. Values
+        from an earlier call are used again where the parameters leave them unchanged.
 
         Raises:
             ValueError: for a number of images outside 1 to all.
@@ -127,10 +134,10 @@ class StagedRun:
         rows = self.count if images is None else len(self.sample(images))
         with self.lock:
             self._update(params, rows)
-            last = self.simulator.nodes[-1]
-            values = run_time_values(params.activations[last.name], last.kind == "same")
-            outputs = np.array(rounded(self._raw[last.name][:rows], *values))
-        return self._in_order(outputs) if images is None else outputs
+            outputs = [self._output(*end, params, rows) for end in self._ends]
+        if images is None:
+            outputs = [self._in_order(values) for values in outputs]
+        return keras.tree.pack_sequence_as(self.simulator.model.output, outputs)
 
     def begin(self, params: ModelParams) -> None:
         """Start to compute the outputs for all images, and return at once.
@@ -207,6 +214,14 @@ class StagedRun:
         wait(self._tasks)
         self._tasks = []
 
+    def _output(
+        self, node: Node, moving: keras.Model | None, params: ModelParams, rows: int
+    ) -> NDArray[np.float32]:
+        """Return the first rows of an output of the model, see `_end`."""
+        values = run_time_values(params.activations[node.name], node.kind == "same")
+        outputs = np.array(rounded(self._raw[node.name][:rows], *values))
+        return outputs if moving is None else models.predict(moving, outputs)
+
     def _in_order(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the rows in the order in which the images were given."""
         given = np.empty_like(rows)
@@ -215,14 +230,16 @@ class StagedRun:
 
     def _wanted(self, params: ModelParams) -> dict[str, int]:
         """Return the version number of each node's values; equal parameters have equal numbers."""
-        first, *rest = self.simulator.nodes
-        versions = {first.name: 0}
-        for node in rest:
+        versions: dict[str, int] = {}
+        for node in self.simulator.nodes:
+            if not node.sources:
+                versions[node.name] = 0
+                continue
             sources = [(versions[name], params.activations[name]) for name in node.sources]
             weights = params.weights[node.weights] if node.weights else None
             bits = bits_of(params, node) if node.constant else None
             versions[node.name] = self._version((node.name, weights, bits, *sources))
-        return {node.name: versions[node.name] for node in rest}
+        return {node.name: versions[node.name] for node in self.simulator.nodes if node.sources}
 
     def _compute(
         self,
@@ -252,7 +269,7 @@ class _Worker:
     """The stages of one thread."""
 
     def __init__(self, simulator: Simulator) -> None:
-        rest = simulator.nodes[1:]
+        rest = [node for node in simulator.nodes if node.sources]
         self._stages = {
             node.name: _Stage(simulator, simulator.stages[node.name], [node]) for node in rest
         }
@@ -265,6 +282,18 @@ class _Worker:
         if self._whole and len(names) == len(self._stages):
             return [self._whole]
         return [self._stages[name] for name in names]
+
+
+def _end(simulator: Simulator, tensor: Any) -> tuple[Node, keras.Model | None]:
+    """Return the node of an output's values, and the model that moves them to the output, if any.
+
+    Values are moved behind a node only where it is an output itself, or is read more than once.
+    """
+    by_end = {node.end: node for node in simulator.nodes}
+    layer = last = layer_of(tensor)
+    while layer.name not in by_end:
+        layer = layer_of(layer.input)
+    return by_end[layer.name], None if layer is last else keras.Model(layer.output, tensor)
 
 
 class _Stage:

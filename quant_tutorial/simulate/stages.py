@@ -19,7 +19,7 @@ BATCH = 50  # images at a time: few enough that a batch of activations fits in a
 
 
 def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes]:
-    """Convert the stage of each node except the input to a `.tflite` file for `BATCH` images.
+    """Convert the stage of each node except the inputs to a `.tflite` file for `BATCH` images.
 
     Lesson 05.
 
@@ -31,7 +31,8 @@ def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes
     with quiet.all_output():
         return {
             node.name: _converted(model, [by_name[name] for name in node.sources], node)
-            for node in nodes[1:]
+            for node in nodes
+            if node.sources
         }
 
 
@@ -61,7 +62,7 @@ def join_stages(stages: Mapping[str, bytes], nodes: Sequence[Node]) -> bytes | N
         stages: As `convert_stages` returns them.
         nodes: The nodes of the model.
     """
-    parts = [(node, flatbuffer.read(stages[node.name])) for node in nodes[1:]]
+    parts = [(node, flatbuffer.read(stages[node.name])) for node in nodes if node.sources]
     if any(len(part.subgraphs) > 1 for _, part in parts):
         return None
     whole = copy.copy(parts[0][1])
