@@ -104,7 +104,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def compare_with_file(expected: list[np.ndarray], file: bytes, images: Any) -> None:
     """Compare a simulation's outputs with those of a file, in steps of each output."""
-    outputs = tflite.predict(file, images)
+    outputs = flat(tflite.predict(file, images))
     exits = tflite.inputs_outputs(file)[1].values()
     for one, other, exit_ in zip(expected, outputs, exits, strict=True):
         off = np.abs(one - other) / exit_.params.scale
