@@ -123,9 +123,9 @@ def file_errors(
     _require_float32(float_file, is_file)
     for name, file in (("float_model", float_file), ("integer_bytes", integer_file)):
         _require_single_images(name, file)
+    sources = _same_inputs(float_file, integer_file)
     pairs = _pairs(float_file.ops, integer_file.ops)
     given = file_inputs("images", images, float_file)
-    sources = _same_inputs(float_file, integer_file)
     model = flatbuffer.read(float_bytes)
     doors = [(_quantized(tensor, integer_file), _Errors()) for tensor in sources.values()]
     floats = _Run(float_bytes, float_file, float_file.inputs)
