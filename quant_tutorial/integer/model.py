@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quant_tutorial.affine import dequantize, quantize
-from quant_tutorial.arguments import by_input, checked_images, require_same_count
+from quant_tutorial.arguments import as_given, by_input, checked_images, require_same_count
 from quant_tutorial.flatbuffer import Tensor
 
 import numpy as np
@@ -120,7 +120,7 @@ def predict(model: IntegerModel, x: Images) -> Any:
         entry = model.tensors[index]
         images = checked_images(name, images, entry.shape[1:])
         entries.append(images if entry.params is None else quantize(images, entry.params))
-    outputs = run(model, _joined(entries))
+    outputs = run(model, as_given(dict(zip(model.input_names, entries, strict=True))))
     exits = [model.tensors[index].params for index in model.outputs]
     pairs = zip(outputs if len(exits) > 1 else [outputs], exits, strict=True)
     return _joined([q if params is None else dequantize(q, params) for q, params in pairs])

@@ -39,7 +39,7 @@ class TensorError(NamedTuple):
     """The error of one activation of an integer model against the float model (lesson 06)."""
 
     op: str  # the type of the op that computes it, or INPUT
-    layers: tuple[str, ...]  # the Keras layers in that op
+    layers: tuple[str, ...]  # the Keras layers in that op; the name of one of several inputs
     tensor: Tensor  # of the integer file
     own_rmse: float  # with the same input, in the unit of the tensor
     accumulated_rmse: float  # against the float model, in the unit of the tensor
@@ -123,9 +123,9 @@ def file_errors(
     _require_float32(float_file, is_file)
     for name, file in (("float_model", float_file), ("integer_bytes", integer_file)):
         _require_single_images(name, file)
+    sources = _same_inputs(float_file, integer_file)
     pairs = _pairs(float_file.ops, integer_file.ops)
     given = file_inputs("images", images, float_file)
-    sources = _same_inputs(float_file, integer_file)
     model = flatbuffer.read(float_bytes)
     doors = [(_quantized(tensor, integer_file), _Errors()) for tensor in sources.values()]
     floats = _Run(float_bytes, float_file, float_file.inputs)
@@ -149,7 +149,12 @@ def file_errors(
                 if not clipping and made.params is not None:
                     own = np.clip(own, made.params.minimum, made.params.maximum)
                 errors[place].add(result, own, expected)
-    rows = [found.row("INPUT", (), entry) for entry, found in doors if entry is not None]
+    names = [*float_file.inputs_by_name] if len(sources) > 1 else [None]
+    rows = [
+        found.row("INPUT", () if name is None else (name,), entry)
+        for name, (entry, found) in zip(names, doors, strict=True)
+        if entry is not None
+    ]
     for (_, op), found in zip(pairs, errors, strict=True):
         rows.append(found.row(op.type, op.layers, op.outputs[0]))
     return Debugging(tuple(rows))
