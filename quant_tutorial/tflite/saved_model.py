@@ -111,7 +111,7 @@ def output_names(model: Any) -> list[str]:
     """
     if isinstance(model, (str, Path)):
         return _signature_outputs(signature_of(model)[0].signatures["serving_default"])
-    structure = model.output
+    structure = getattr(model, "output", None)  # a Sequential model of Keras 3 shows none
     if isinstance(structure, Mapping) and len(structure) == len(model.outputs):
         return [*map(str, _flatten(model)({key: key for key in structure}))]
     return [f"output_{number}" for number in range(len(model.outputs))]
