@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import io
 import json
 import re
@@ -9,7 +10,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import executor, report, tflite
+from quant_tutorial import executor, models, report, tflite
 from quant_tutorial.__main__ import main
 from quant_tutorial.report import command, keeping, mending, writing
 from quant_tutorial.report.variants import FLOAT32, INT8, VARIANTS
@@ -46,11 +47,16 @@ def threshold() -> keras.Model:
     return model
 
 
-def arrays() -> dict[str, np.ndarray]:
+@functools.cache
+def labelled() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     images = random.uniform(0, 1, (120, *SHAPE)).astype(np.float32)
-    labels = network().predict(images, verbose=0).argmax(axis=1)
+    labels = models.predict(network(), images).argmax(axis=1)
     return {"x_train": images[:40], "x_test": images[40:], "y_test": labels[40:]}
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return dict(labelled())
 
 
 @pytest.fixture(scope="module")
