@@ -111,6 +111,14 @@ def test_tensorflow_starts_without_a_word() -> None:
     assert (result.stdout, result.stderr) == ("", "")
 
 
+def test_garbage_is_not_looked_for_in_what_the_import_made() -> None:
+    code = (
+        "import gc; from quant_tutorial import frameworks\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 5 * len(gc.get_objects()))"
+    )
+    assert run(code).stdout == "True True\n"
+
+
 def test_another_keras_backend_is_named() -> None:
     code = (
         "import keras; keras.config.backend = lambda: 'jax'\n"

@@ -67,7 +67,7 @@ def weights_from(layer: keras.Layer, matrices: NDArray) -> NDArray:
     return np.ascontiguousarray(matrices.transpose(1, 0, 2).reshape(shape))
 
 
-def patches(layer: keras.Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
+def patches(layer: keras.Layer, values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return the rows that a layer multiplies with its weights, shape (groups, rows, inputs).
 
     Padding, strides and dilation are those of the layer. A row exists for each image and each
@@ -183,12 +183,12 @@ def moments(layer: keras.Layer, values: NDArray[np.float32]) -> Moments:
     products = np.zeros((groups, size, size))
     for start in range(0, len(values), _BATCH):
         rows = patches(layer, values[start : start + _BATCH]).astype(np.float64)
-        products += 2 * rows.transpose(0, 2, 1) @ rows
-    return Moments(row_count(layer, len(values)), mean_row(layer, values), products)
+        products += rows.transpose(0, 2, 1) @ rows
+    return Moments(row_count(layer, len(values)), mean_row(layer, values), 2 * products)
 
 
 def mean_row(layer: keras.Layer, values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the mean of the rows of `patches`, shape (groups, inputs) (lesson 11)."""
-    batches = range(0, len(values), _BATCH)
-    sums = [patches(layer, values[start : start + _BATCH]).sum(1, np.float64) for start in batches]
-    return np.sum(sums, axis=0) / row_count(layer, len(values))
+    # Every image has as many rows, and each value keeps its places in them: so the mean image will
+    # do, which saves the patches of all images.
+    return patches(layer, np.mean(values, axis=0, dtype=np.float64, keepdims=True)).mean(axis=1)
