@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from quant_tutorial.affine import QuantParams, checked_bits, params_from_range
@@ -393,11 +392,7 @@ def mse_range(distribution: Distribution, bits: int, *, symmetric: bool = False)
         params = params_from_range(
             lows, highs, bits, symmetric=symmetric, narrow_range=symmetric, axis=0
         )
-        errors = [
-            sum(distribution.error(replace(params, scale=scale, zero_point=zero, axis=None)))
-            for scale, zero in zip(params.scale, params.zero_point, strict=True)
-        ]
-        return ends[int(np.argmin(errors))]
+        return ends[int(np.argmin(distribution.errors(params).sum(axis=0)))]
 
     best, step = (low, high), 1.0
     for _ in range(4):
