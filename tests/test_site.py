@@ -1,20 +1,21 @@
 """The web edition: built once, with few frames, and then read as a reader without a kernel does."""
 
 import ast
+import copy
 import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial.web import frames, links, mathml, serve, sources
+from quant_tutorial.web import build, frames, links, mathml, serve, sources
 
 import ipywidgets as widgets
 import pytest
@@ -105,6 +106,7 @@ def page_of(site: Path, path: Path) -> Path:
     return site / path.relative_to(ROOT).with_suffix(".html")
 
 
+@cache  # parsing takes a good part of a second; who changes the result takes a copy
 def parsed(site: Path, path: Path) -> BeautifulSoup:
     return BeautifulSoup(page_of(site, path).read_text(encoding="utf-8"), "html.parser")
 
@@ -129,11 +131,10 @@ def test_a_checklist_has_boxes(tmp_path: Path) -> None:
 class TestPages:
     @every_notebook
     def test_every_notebook_has_one(self, site: Path, path: Path) -> None:
-        soup = parsed(site, path)
         cells = read(path)["cells"]
         prose = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
         headings = re.findall(r"^#+ (.+)$", prose, re.M)
-        article = soup.select_one("article.bd-article")
+        article = copy.copy(parsed(site, path).select_one("article.bd-article"))
         for output in article.select("div.cell_output"):
             output.clear()  # may be Markdown with headings of its own
         for mark in article.select("a.headerlink"):
@@ -207,7 +208,7 @@ class TestPages:
     def test_the_links_hold(self, site: Path) -> None:
         assert links.problems(site) == []
 
-    def test_a_link_that_does_not_hold_is_found(self, site: Path, tmp_path: Path) -> None:
+    def test_a_link_that_does_not_hold_is_found(self, tmp_path: Path) -> None:
         defects = {
             '<a href="99_missing.html">': "leads nowhere",
             '<a href="../../../outside.html">': "leads nowhere",
@@ -218,17 +219,29 @@ class TestPages:
             '<link rel="stylesheet" href="https://elsewhere.example/x.css">': "from elsewhere",
             "<style>@import 'https://elsewhere.example/y.css';</style>": "from elsewhere",
             '<p style="background: url(missing.png)">': "leads nowhere",
+            '<img srcset="03_small.webp 1x">': "leads nowhere",
             '<script type="application/json">{"pictures": ["gone.webp"]}</script>': "nowhere",
             '<div data-live="gone.json">': "leads nowhere",
         }
-        copy = shutil.copytree(site, tmp_path / "site")
-        broken = copy / "notebooks" / "01_why_quantize.html"
-        added = "".join(defects) + "</article>"
-        broken.write_text(broken.read_text(encoding="utf-8").replace("</article>", added, 1))
-        found = links.problems(copy)
+        held = (
+            '<h1 id="A-heading">A</h1><a name="old"></a><a href="#A-heading"><a href="#old">'
+            '<a href="../index.html#A-heading"><a href="https://elsewhere.example/page.html">'
+            '<img src="../x.png" srcset="../x.png 1x"><img src="data:image/png;base64,AA==">'
+            "<script>const text = '<img src=none.png>';</script>"
+            '<script type="application/json">{"pictures": ["../x.png"]}</script>'
+        )
+        (tmp_path / "notebooks").mkdir()
+        (tmp_path / "x.png").touch()
+        (tmp_path / "index.html").write_text('<h1 id="A-heading">Start</h1>')
+        broken = tmp_path / "notebooks" / "01_why_quantize.html"
+        (broken.parent / "02_affine_quantization.html").write_text(held)
+        broken.write_text(held)
+        assert links.problems(tmp_path) == []
+        broken.write_text(held + "".join(defects))
+        found = links.problems(tmp_path)
         assert len(found) == len(defects)
         for defect, word in defects.items():
-            address = re.search(r"""["'(]([^"'(]+\.\w+(#\w+)?|#[\w-]+)["')]""", defect)[1]
+            address = re.search(r"""["'(]([^"'( ]+\.\w+(#\w+)?|#[\w-]+)["') ]""", defect)[1]
             (problem,) = [line for line in found if f": {address} " in line]
             assert problem.startswith("notebooks/01_why_quantize.html: ")
             assert word in problem
@@ -879,6 +892,22 @@ def frames_text(bits: int) -> str:
     from quant_tutorial.explorers.affine import AffineExplorer
 
     return AffineExplorer(bits=bits).text
+
+
+def test_frames_depend_on_the_package_and_not_on_what_python_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "HERE", tmp_path / "web")
+    for name in ("web/frames.py", "affine.py", "__pycache__/affine.cpython-311.pyc"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    last = {"cell_type": "code", "source": "x"}
+    before = build._fingerprint({"cells": [last]}, last, 3)
+    # As Python names such a file while it writes it.
+    (tmp_path / "__pycache__/scheme.cpython-311.pyc.140234").write_text("half of it")
+    assert build._fingerprint({"cells": [last]}, last, 3) == before
+    (tmp_path / "affine.py").write_text("another version")
+    assert build._fingerprint({"cells": [last]}, last, 3) != before
 
 
 def test_another_folder_is_not_replaced(tmp_path: Path) -> None:
