@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from quant_tutorial.affine import QuantParams, checked_bits, params_from_range
@@ -31,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 ChannelRanges = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _SMOOTHING = 1e-4
+_AT_ONCE = 2**15  # values: few enough for a core's cache
 
 
 class Observer(Protocol):
@@ -393,11 +393,7 @@ def mse_range(distribution: Distribution, bits: int, *, symmetric: bool = False)
         params = params_from_range(
             lows, highs, bits, symmetric=symmetric, narrow_range=symmetric, axis=0
         )
-        errors = [
-            sum(distribution.error(replace(params, scale=scale, zero_point=zero, axis=None)))
-            for scale, zero in zip(params.scale, params.zero_point, strict=True)
-        ]
-        return ends[int(np.argmin(errors))]
+        return ends[int(np.argmin(distribution.errors(params).sum(axis=0)))]
 
     best, step = (low, high), 1.0
     for _ in range(4):
@@ -429,13 +425,15 @@ def mse_limits(rows: NDArray[np.floating], bits: int) -> NDArray[np.float64]:
     values = np.asarray(rows, np.float32)
     largest = np.abs(values).max(axis=1)
     best, step = np.ones(len(values)), 1.0
+    count = max(_AT_ONCE // values.size, 1)  # of the shares
     for _ in range(3):
         shares = np.clip(best + step * np.linspace(-1, 1, 80)[:, np.newaxis], 0.01, 1.0)
-        errors = []
-        for share in shares:
-            scale = np.where(largest > 0, share * largest / top, 1.0).astype(np.float32)
-            steps = np.clip(np.rint(values / scale[:, np.newaxis]), -top, top)
-            errors.append(np.square(steps * scale[:, np.newaxis] - values).mean(axis=1))
+        scales = np.where(largest > 0, shares * largest / top, 1.0).astype(np.float32)
+        errors: list[NDArray[np.float32]] = []
+        for first in range(0, len(scales), count):
+            scale = scales[first : first + count, :, np.newaxis]
+            steps = np.clip(np.rint(values / scale), -top, top)
+            errors.extend(np.square(steps * scale - values).mean(axis=-1))
         best = np.take_along_axis(shares, np.argmin(errors, axis=0)[np.newaxis], axis=0)[0]
         step /= 20
     return best * largest

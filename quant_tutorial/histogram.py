@@ -8,7 +8,7 @@ computed fast enough for a slider.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quant_tutorial.affine import QuantParams, round_half_away
 
@@ -19,6 +19,7 @@ Range = tuple[float, float]
 
 BINS = 8192  # enough for a level to be at least 16 bins wide at 8 bits
 MAGNITUDE_BINS = 2048  # as in TensorRT
+_LEVELS_AT_ONCE = 2**16  # of all ranges whose errors are computed together: a few megabytes
 
 
 class Histogram:
@@ -152,36 +153,65 @@ class Distribution:
         `params` must be per tensor. The two errors add up to the mean squared error. A value
         outside the range counts as clipped.
         """
+        rounding, clipping = self.errors(replace(params, scale=[params.scale], axis=0))
+        return float(rounding[0]), float(clipping[0])
+
+    def errors(self, params: QuantParams) -> NDArray[np.float64]:
+        """Return the two errors of `error` for several ranges at once, shape (2, ranges).
+
+        Args:
+            params: One scale and zero point for each range, with `axis=0`: as if the ranges were
+                those of channels, but each one is for the whole distribution.
+        """
         low, high = params.minimum, params.maximum
         start = np.searchsorted(self.values, low, "left")
         stop = np.searchsorted(self.values, high, "right")
         total = self.sums[0, -1]
-        below, above = self.sums[:, start], self.sums[:, -1] - self.sums[:, stop]
+        below, above = self.sums[:, start], self.sums[:, -1:] - self.sums[:, stop]
         clipped = sum(
             squares - 2 * end * firsts + end**2 * count
             for (count, firsts, squares), end in ((below, low), (above, high))
         )
         inside = self.sums[0, stop] - self.sums[0, start] - self._count_of_zero()
-        if params.scale < 8 * self.width:
-            # The bins are too coarse to tell the levels apart, so the errors are assumed to be
-            # spread evenly over a step.
-            rounding = inside * params.scale**2 / 12
-        else:
-            # The error of the bins' middles, and the spread of the values around these middles.
-            rounding = self._rounding(params, start, stop) + inside * self.width**2 / 12
-        return max(float(rounding / total), 0.0), max(float(clipped / total), 0.0)
+        # Where the bins are too coarse to tell the levels apart, the errors are assumed to be
+        # spread evenly over a step.
+        rounding = inside * params.scale**2 / 12
+        fine = params.scale >= 8 * self.width
+        # Where there are fewer values than levels, each value is looked at.
+        few = fine & (params.levels > stop - start)
+        for place in np.flatnonzero(few):
+            rounding[place] = self._of_values(params.scale[place], start[place], stop[place])
+        many = np.flatnonzero(fine & ~few)
+        count = max(_LEVELS_AT_ONCE // params.levels, 1)
+        for first in range(0, len(many), count):
+            part = many[first : first + count]
+            rounding[part] = self._of_levels(params, part, start[part], stop[part])
+        # To the error of the bins' middles comes the spread of the values around these middles.
+        rounding[fine] += inside[fine] * self.width**2 / 12
+        return np.maximum([rounding / total, clipped / total], 0.0)
 
-    def _rounding(self, params: QuantParams, start: int, stop: int) -> float:
-        if params.levels > stop - start:  # fewer values than levels: look at each value
-            values = self.values[start:stop]
-            counts = np.diff(self.sums[0, start : stop + 1])
-            off = round_half_away(values / params.scale) * params.scale - values
-            return float(counts @ off**2)
-        levels = (np.arange(params.qmin, params.qmax + 1) - params.zero_point) * params.scale
-        edges = np.searchsorted(self.values, (levels[:-1] + levels[1:]) / 2)
-        edges = np.clip(np.concatenate([[start], edges, [stop]]), start, stop)
-        counts, firsts, squares = np.diff(self.sums[:, edges], axis=1)
-        return float(np.sum(squares - 2 * levels * firsts + levels**2 * counts))
+    def _of_values(self, scale: float, start: int, stop: int) -> float:
+        """Return the sum of the squared rounding errors of the values between two places."""
+        values = self.values[start:stop]
+        counts = np.diff(self.sums[0, start : stop + 1])
+        off = round_half_away(values / scale) * scale - values
+        return float(counts @ off**2)
+
+    def _of_levels(
+        self,
+        params: QuantParams,
+        part: NDArray[np.intp],
+        start: NDArray[np.intp],
+        stop: NDArray[np.intp],
+    ) -> NDArray[np.float64]:
+        """Return the same sum for several ranges, each from what lies nearest to its levels."""
+        steps = np.arange(params.qmin, params.qmax + 1) - params.zero_point[part, np.newaxis]
+        levels = steps * params.scale[part, np.newaxis]
+        edges = np.searchsorted(self.values, (levels[:, :-1] + levels[:, 1:]) / 2)
+        start, stop = start[:, np.newaxis], stop[:, np.newaxis]
+        edges = np.clip(np.concatenate([start, edges, stop], axis=1), start, stop)
+        counts, firsts, squares = np.diff(self.sums[:, edges], axis=-1)
+        return np.sum(squares - 2 * levels * firsts + levels**2 * counts, axis=-1)
 
     def _count_of_zero(self) -> float:
         index = np.searchsorted(self.values, 0.0)

@@ -242,6 +242,23 @@ class TestDistribution:
             exact = metrics.mse(values, fake_quantize(values, params))
             assert error == pytest.approx(exact, rel=0.05)
 
+    @pytest.mark.parametrize("bits", [2, 8, 16])
+    def test_several_ranges_at_once(self, bits: int) -> None:
+        # So many that 16 bits take several groups; some are narrower than the bins, and some have
+        # more levels than there are values.
+        histogram = Histogram()
+        histogram.observe(SAMPLES["heavy tails"])
+        values = SAMPLES["heavy tails"][:3000]
+        for distribution in (histogram.distribution(), Distribution.from_values(values)):
+            ends = [(-1e-9, 1e-4), (-0.5, 0), (0, 0), (0, 3), (-2, 0.1), (-90, 40), (-1e-3, 2e-3)]
+            lows, highs = np.array(ends).T
+            found = distribution.errors(params_from_range(lows, highs, bits, axis=0))
+            alone = [distribution.error(params_from_range(*pair, bits)) for pair in ends]
+            np.testing.assert_array_equal(found.T, alone)
+        for pair, error in zip(ends, found.sum(axis=0), strict=True):
+            off = metrics.mse(values, fake_quantize(values, params_from_range(*pair, bits)))
+            assert error == pytest.approx(off, rel=1e-6, abs=1e-13)
+
     def test_by_hand(self) -> None:
         params = QuantParams(2, 1.0, signed=False)  # levels 0, 1, 2, 3
         distribution = Distribution.from_values([0.25, 0.25, 2.0, 5.0])
