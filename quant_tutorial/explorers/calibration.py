@@ -271,10 +271,6 @@ def _moving_ends(
     points = _POINTS // 2 if bottom < 0 < top else _POINTS
     shares = np.arange(1, points + 1) / points
     places = np.concatenate([bottom * shares[::-1] if bottom else [], [np.nan], top * shares])
-    errors = [
-        (np.nan, np.nan)
-        if math.isnan(end)
-        else distribution.error(params_from_range(*((end, high) if end < 0 else (low, end)), bits))
-        for end in places.tolist()
-    ]
-    return places, np.array(errors).T
+    lows, highs = np.where(places < 0, places, low), np.where(places > 0, places, high)
+    errors = distribution.errors(params_from_range(lows, highs, bits, axis=0))
+    return places, np.where(np.isnan(places), np.nan, errors)
