@@ -19,7 +19,9 @@ Range = tuple[float, float]
 
 BINS = 8192  # enough for a level to be at least 16 bins wide at 8 bits
 MAGNITUDE_BINS = 2048  # as in TensorRT
-_TOGETHER = 8192  # levels whose errors are computed at a time: their arrays fit in the cache
+# What is computed at a time, so that the arrays fit in the cache.
+_VALUES = 131_072  # values to count
+_TOGETHER = 8192  # levels to which values are rounded
 
 
 class Histogram:
@@ -64,10 +66,12 @@ class Histogram:
         self._make_room(low, high)
         # Dividing float32 values by a power of two up to 1 is exact; float64 has room for the rest.
         narrow = values.dtype == np.float32 and 2.0**-100 <= self.width <= 1
-        places = np.divide(values, self.width, dtype=np.float32 if narrow else np.float64)
-        index = np.floor(places, out=places).astype(np.int64)
-        index -= self._first
-        self._counts += np.bincount(index, minlength=self._bins)
+        kind = np.float32 if narrow else np.float64
+        for start in range(0, len(values), _VALUES):
+            places = np.divide(values[start : start + _VALUES], self.width, dtype=kind)
+            index = np.floor(places, out=places).astype(np.int64)
+            index -= self._first
+            self._counts += np.bincount(index, minlength=self._bins)
 
     def distribution(self) -> Distribution:
         """Return the values as a distribution: the middles of the bins with their counts."""

@@ -184,6 +184,15 @@ class TestHistogram:
         places = np.floor(values / histogram.width).astype(int) - histogram._first
         assert (np.bincount(places, minlength=64) == histogram._counts).all()
 
+    @pytest.mark.parametrize("unit", [1e-36, 1e-3, 1.0, 1e5])
+    def test_float32_values_are_in_their_bins(self, unit: float) -> None:
+        values = (SAMPLES["normal"] * unit).astype(np.float32)
+        values[:3] = -1e-45, 1e-45, 0  # nothing is lost where the width is 1 or less
+        histogram = Histogram()
+        histogram.observe(values)
+        places = np.floor(values.astype(np.float64) / histogram.width).astype(int)
+        assert (np.bincount(places - histogram._first, minlength=BINS) == histogram._counts).all()
+
     def test_memory_stays_the_same(self) -> None:
         histogram = Histogram()
         for exponent in range(-20, 20):
@@ -230,6 +239,18 @@ class TestDistribution:
         x_hat = fake_quantize(values, params)
         assert rounding + clipping == pytest.approx(metrics.mse(values, x_hat), rel=1e-6, abs=1e-13)
         assert clipping == pytest.approx(metrics.mse(values, clipped), rel=1e-6, abs=1e-13)
+
+    @every_sample
+    @pytest.mark.parametrize("bits", [2, 8])
+    def test_several_ranges_at_once(self, values: NDArray, bits: int) -> None:
+        values = values[:2000]
+        shares = np.linspace(0.01, 2, 100)  # some hold fewer values than there are levels
+        lows, highs = shares * min(values.min(), 0.0), shares * max(values.max(), 0.0)
+        params = params_from_range(lows, highs, bits, axis=0)
+        found = sum(Distribution.from_values(values).errors(params))
+        each = [params_from_range(*ends, bits) for ends in zip(lows, highs, strict=True)]
+        exact = [metrics.mse(values, fake_quantize(values, one)) for one in each]
+        np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-13)
 
     @every_sample
     @pytest.mark.parametrize("bits", [2, 4, 8, 12, 16])
