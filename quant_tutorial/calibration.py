@@ -31,6 +31,7 @@ ChannelRanges = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _SMOOTHING = 1e-4
 _AT_ONCE = 2**15  # values: few enough for a core's cache
+_TOGETHER = 32768  # groups of bins at a time
 
 
 class Observer(Protocol):
@@ -393,7 +394,8 @@ def mse_range(distribution: Distribution, bits: int, *, symmetric: bool = False)
         params = params_from_range(
             lows, highs, bits, symmetric=symmetric, narrow_range=symmetric, axis=0
         )
-        return ends[int(np.argmin(distribution.errors(params).sum(axis=0)))]
+        errors = sum(distribution.errors(params))
+        return ends[int(np.argmin(errors))]
 
     best, step = (low, high), 1.0
     for _ in range(4):
@@ -480,6 +482,27 @@ def entropy_bins(counts: NDArray[np.integer], levels: int) -> int:
     )
     kept = np.arange(levels, len(counts) + 1)
     kept = kept[total[kept] > 0]
+    # Not all at once: the arrays, a number for each group of bins, then fit in the cache.
+    part = max(_TOGETHER // levels, 1)
+    divergences = [
+        _divergences(kept[first : first + part], levels, counts, total, filled, logs)
+        for first in range(0, len(kept), part)
+    ]
+    return int(kept[np.argmin(np.concatenate(divergences))])
+
+
+def _divergences(
+    kept: NDArray[np.intp],
+    levels: int,
+    counts: NDArray[np.float64],
+    total: NDArray[np.float64],
+    filled: NDArray[np.float64],
+    logs: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the divergence of each number of kept bins, but for a factor and a constant.
+
+    The sums up to each bin are those of `entropy_bins`.
+    """
     last, outside = counts[kept - 1], total[-1] - total[kept]
     # An empty last bin takes the counts beyond it, but stays empty in the quantized form.
     alone = (last == 0) & (outside > 0)
@@ -493,8 +516,7 @@ def entropy_bins(counts: NDArray[np.integer], levels: int) -> int:
     sums[:, -1] += np.where(alone, 0, outside)
     crossed = np.sum(sums * np.log(quantized), axis=1) + alone * outside * np.log(smoothing)
     reference = logs[kept] - _n_log_n(last) + _n_log_n(last + outside)
-    # The divergence, but for a factor and a constant.
-    return int(kept[np.argmin(reference - crossed)])
+    return reference - crossed
 
 
 def _n_log_n(counts: NDArray[np.float64]) -> NDArray[np.float64]:

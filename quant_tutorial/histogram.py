@@ -8,7 +8,7 @@ computed fast enough for a slider.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from quant_tutorial.affine import QuantParams, round_half_away
 
@@ -19,7 +19,9 @@ Range = tuple[float, float]
 
 BINS = 8192  # enough for a level to be at least 16 bins wide at 8 bits
 MAGNITUDE_BINS = 2048  # as in TensorRT
-_LEVELS_AT_ONCE = 2**16  # of all ranges whose errors are computed together: a few megabytes
+# What is computed at a time, so that the arrays fit in the cache.
+_VALUES = 131_072  # values to count
+_TOGETHER = 8192  # levels to which values are rounded
 
 
 class Histogram:
@@ -56,14 +58,20 @@ class Histogram:
 
     def observe(self, batch: ArrayLike) -> None:
         """Count the values of a batch of any shape."""
-        values = checked_batch(batch).ravel().astype(np.float64)
+        values = checked_batch(batch).ravel()
         low, high = float(values.min()), float(values.max())
         self._extremes = min(self._extremes[0], low), max(self._extremes[1], high)
         if self._exponent is None:
             self._exponent = self._exponent_for(low, high)
         self._make_room(low, high)
-        index = np.floor(values / self.width).astype(np.int64) - self._first
-        self._counts += np.bincount(index, minlength=self._bins)
+        # Dividing float32 values by a power of two up to 1 is exact; float64 has room for the rest.
+        narrow = values.dtype == np.float32 and 2.0**-100 <= self.width <= 1
+        kind = np.float32 if narrow else np.float64
+        for start in range(0, len(values), _VALUES):
+            places = np.divide(values[start : start + _VALUES], self.width, dtype=kind)
+            index = np.floor(places, out=places).astype(np.int64)
+            index -= self._first
+            self._counts += np.bincount(index, minlength=self._bins)
 
     def distribution(self) -> Distribution:
         """Return the values as a distribution: the middles of the bins with their counts."""
@@ -153,17 +161,17 @@ class Distribution:
         `params` must be per tensor. The two errors add up to the mean squared error. A value
         outside the range counts as clipped.
         """
-        rounding, clipping = self.errors(replace(params, scale=[params.scale], axis=0))
+        rounding, clipping = self.errors(params)
         return float(rounding[0]), float(clipping[0])
 
-    def errors(self, params: QuantParams) -> NDArray[np.float64]:
-        """Return the two errors of `error` for several ranges at once, shape (2, ranges).
+    def errors(self, params: QuantParams) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the errors of several ranges, as `error` does for one: two arrays (ranges,).
 
-        Args:
-            params: One scale and zero point for each range, with `axis=0`: as if the ranges were
-                those of channels, but each one is for the whole distribution.
+        `params` has the scale and the zero point of each range, as parameters per channel have them
+        for each channel.
         """
-        low, high = params.minimum, params.maximum
+        scale, zero_point = np.atleast_1d(params.scale), np.atleast_1d(params.zero_point)
+        low, high = np.atleast_1d(params.minimum), np.atleast_1d(params.maximum)
         start = np.searchsorted(self.values, low, "left")
         stop = np.searchsorted(self.values, high, "right")
         total = self.sums[0, -1]
@@ -175,43 +183,36 @@ class Distribution:
         inside = self.sums[0, stop] - self.sums[0, start] - self._count_of_zero()
         # Where the bins are too coarse to tell the levels apart, the errors are assumed to be
         # spread evenly over a step.
-        rounding = inside * params.scale**2 / 12
-        fine = params.scale >= 8 * self.width
-        # Where there are fewer values than levels, each value is looked at.
-        few = fine & (params.levels > stop - start)
-        for place in np.flatnonzero(few):
-            rounding[place] = self._of_values(params.scale[place], start[place], stop[place])
+        rounding = inside * scale**2 / 12
+        fine = scale >= 8 * self.width
+        few = fine & (params.levels > stop - start)  # fewer values than levels: look at each value
+        for each in np.flatnonzero(few):
+            rounding[each] = self._rounding_of_each(scale[each], start[each], stop[each])
         many = np.flatnonzero(fine & ~few)
-        count = max(_LEVELS_AT_ONCE // params.levels, 1)
-        for first in range(0, len(many), count):
-            part = many[first : first + count]
-            rounding[part] = self._of_levels(params, part, start[part], stop[part])
-        # To the error of the bins' middles comes the spread of the values around these middles.
+        part = max(_TOGETHER // params.levels, 1)
+        for each in (many[first : first + part] for first in range(0, len(many), part)):
+            steps = np.arange(params.qmin, params.qmax + 1) - zero_point[each, np.newaxis]
+            levels = steps * scale[each, np.newaxis]
+            rounding[each] = self._rounding_to(levels, start[each], stop[each])
+        # The errors so far are those of the bins' middles: the values spread around these.
         rounding[fine] += inside[fine] * self.width**2 / 12
-        return np.maximum([rounding / total, clipped / total], 0.0)
+        return np.maximum(rounding / total, 0.0), np.maximum(clipped / total, 0.0)
 
-    def _of_values(self, scale: float, start: int, stop: int) -> float:
-        """Return the sum of the squared rounding errors of the values between two places."""
+    def _rounding_of_each(self, scale: float, start: int, stop: int) -> float:
         values = self.values[start:stop]
         counts = np.diff(self.sums[0, start : stop + 1])
         off = round_half_away(values / scale) * scale - values
         return float(counts @ off**2)
 
-    def _of_levels(
-        self,
-        params: QuantParams,
-        part: NDArray[np.intp],
-        start: NDArray[np.intp],
-        stop: NDArray[np.intp],
+    def _rounding_to(
+        self, levels: NDArray[np.float64], start: NDArray[np.intp], stop: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """Return the same sum for several ranges, each from what lies nearest to its levels."""
-        steps = np.arange(params.qmin, params.qmax + 1) - params.zero_point[part, np.newaxis]
-        levels = steps * params.scale[part, np.newaxis]
-        edges = np.searchsorted(self.values, (levels[:, :-1] + levels[:, 1:]) / 2)
+        """Return the rounding error of each row of levels, shape (ranges, levels), by the sums."""
         start, stop = start[:, np.newaxis], stop[:, np.newaxis]
+        edges = np.searchsorted(self.values, (levels[:, :-1] + levels[:, 1:]) / 2)
         edges = np.clip(np.concatenate([start, edges, stop], axis=1), start, stop)
-        counts, firsts, squares = np.diff(self.sums[:, edges], axis=-1)
-        return np.sum(squares - 2 * levels * firsts + levels**2 * counts, axis=-1)
+        counts, firsts, squares = np.diff(self.sums[:, edges], axis=2)
+        return np.sum(squares - 2 * levels * firsts + levels**2 * counts, axis=1)
 
     def _count_of_zero(self) -> float:
         index = np.searchsorted(self.values, 0.0)

@@ -271,12 +271,14 @@ def test_one_trained_model_is_kept(lab: Lab) -> None:
     lab.measure(Setting(2, 2, source="W2A2"), 50)
     assert lab.is_ready("W2A2")
     assert lab.is_ready("PTQ")
-    run = lab._other[1].run
+    run, simulator = lab._other[1].run, lab._other[1].simulator
     lab.measure(Setting(2, 8, source="W2A8"), 50)
     assert not lab.is_ready("W2A2")
     assert lab.is_ready("W2A8")
     with pytest.raises(RuntimeError, match="shutdown"):
         run.outputs(lab.params(Setting(2, 8, source="W2A8")))
+    lab.measure(Setting(2, 2, source="W2A2"), 50)
+    assert lab._other[1].simulator is simulator  # it is not loaded and calibrated again
 
 
 @pytest.mark.parametrize("name", ["float", "8-bit deploy", "4-bit weights", "rescued by QAT"])
@@ -293,6 +295,8 @@ def test_logits_of_a_drawing(lab: Lab, baseline: Any, name: str) -> None:
         simulated = qat.load_trained(setting.source)
     np.testing.assert_allclose(after, models.predict(simulated, image[np.newaxis])[0], atol=1e-3)
     np.testing.assert_array_equal(lab.logits(setting, image)[1], after)
+    outputs = lab.outputs(setting, 20)
+    np.testing.assert_allclose(outputs[19], lab.logits(setting, lab.images[19])[1], atol=1e-3)
 
 
 # --- Files ---

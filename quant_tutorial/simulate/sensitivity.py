@@ -148,7 +148,8 @@ def search_bits(
 
     def measure(mixes: list[dict[str, int]]) -> list[Mix]:
         tasks = [Task(f"the weight bits {bits}", function, (argument, bits)) for bits in mixes]
-        found = {task.name: mix for task, mix in run_tasks(tasks, executor)}
+        # The last layer's mix first: a run keeps what the layers before it compute.
+        found = {task.name: mix for task, mix in run_tasks(reversed(tasks), executor)}
         return [found[task.name] for task in tasks]
 
     path = measure([dict.fromkeys(simulator.weights, widths[0])])
