@@ -59,6 +59,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[LAB].close()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For `make quick`, leave out files whose tests are all slow: importing them takes seconds."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return bool(re.search(r"^pytestmark = .*\bmark\.slow\b", text, re.M)) or None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put together what shares a lesson's kernel, and begin with what takes longest."""
@@ -255,6 +263,18 @@ def files(converted: Callable[..., bytes]) -> dict[str, bytes]:
 def further() -> Mapping[str, Any]:
     """The networks of `architectures`, by name."""
     return {name: architectures.load(name) for name in ("separable", "residual")}
+
+
+@pytest.fixture
+def unencoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the PNG of an explorer's update, which takes most of the time.
+
+    `pictures.picture` draws what a test looks at.
+    """
+    from quant_tutorial.explorers.base import Explorer
+
+    if "encoded" not in request.keywords:
+        monkeypatch.setattr(Explorer, "_image_tag", lambda e: setattr(e, "drawn", None) or "<img>")
 
 
 @contextlib.contextmanager
