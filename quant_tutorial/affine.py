@@ -209,14 +209,8 @@ def quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.integer]:
     Raises:
         ValueError: for NaN or infinite values, or a shape that does not match the parameters.
     """
-    x = _finite("x", x)
-    scale, zero_point = _broadcast("x", params, x.shape, x.dtype)
-    # A quotient beyond the type's range becomes infinite, and saturates like any large one.
-    with np.errstate(over="ignore", invalid="ignore"):
-        steps = round_half_away(x / scale)
-    # Clamp before the zero point is added: float32 has no room for a huge quotient plus 1.
-    steps = np.clip(steps, params.qmin - zero_point, params.qmax - zero_point)
-    return (steps.astype(np.int64) + zero_point).astype(params.dtype)
+    steps, zero_point = _steps(x, params)
+    return np.add(steps, zero_point, dtype=np.int32, casting="unsafe").astype(params.dtype)
 
 
 def dequantize(
@@ -251,8 +245,10 @@ def fake_quantize(x: ArrayLike, params: QuantParams) -> NDArray[np.floating]:
     Raises:
         ValueError: as for `quantize`.
     """
-    x = _finite("x", x)
-    return dequantize(quantize(x, params), params, dtype=x.dtype)
+    # That is q − zero_point times the scale, without the way through integers and back.
+    steps, _ = _steps(x, params)
+    steps += 0.0  # −0.0, of which integers have none, becomes 0.0
+    return steps * _broadcast("x", params, steps.shape, steps.dtype)[0]
 
 
 def split_error(x: float, params: QuantParams) -> tuple[float, float]:
@@ -312,6 +308,25 @@ def _finite(name: str, values: ArrayLike) -> NDArray[np.floating]:
             f"{name} must be finite, got {array[bad].flat[0]} ({bad.sum()} of {array.size} values)."
         )
     return array
+
+
+def _steps(x: ArrayLike, params: QuantParams) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Return q − zero_point as whole floats of the type of `x`, a new array, and the zero point."""
+    x = _finite("x", x)
+    scale, zero_point = _broadcast("x", params, x.shape, x.dtype)
+    # A quotient beyond the type's range becomes infinite, and saturates like any large one.
+    with np.errstate(over="ignore"):
+        steps = np.asarray(x / scale)
+    # The limits are whole numbers: to clamp to them first changes nothing, and leaves no infinity.
+    # Also, float32 has no room for a huge quotient plus 1.
+    low, high = (np.asarray(end - zero_point, x.dtype) for end in (params.qmin, params.qmax))
+    np.clip(steps, low, high, out=steps)
+    whole = np.trunc(steps)
+    # As `round_half_away`: twice the exact rest is ±1 or more where it is half a step or more.
+    steps -= whole
+    steps += steps
+    whole += np.trunc(steps, out=steps)
+    return whole, zero_point
 
 
 def _broadcast(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from quant_tutorial.affine import QuantParams, checked_bits, params_from_range
@@ -31,6 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 ChannelRanges = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _SMOOTHING = 1e-4
+_AT_ONCE = 2**15  # values: few enough for a core's cache
+_TOGETHER = 32768  # groups of bins at a time
 
 
 class Observer(Protocol):
@@ -393,10 +394,7 @@ def mse_range(distribution: Distribution, bits: int, *, symmetric: bool = False)
         params = params_from_range(
             lows, highs, bits, symmetric=symmetric, narrow_range=symmetric, axis=0
         )
-        errors = [
-            sum(distribution.error(replace(params, scale=scale, zero_point=zero, axis=None)))
-            for scale, zero in zip(params.scale, params.zero_point, strict=True)
-        ]
+        errors = sum(distribution.errors(params))
         return ends[int(np.argmin(errors))]
 
     best, step = (low, high), 1.0
@@ -429,13 +427,15 @@ def mse_limits(rows: NDArray[np.floating], bits: int) -> NDArray[np.float64]:
     values = np.asarray(rows, np.float32)
     largest = np.abs(values).max(axis=1)
     best, step = np.ones(len(values)), 1.0
+    count = max(_AT_ONCE // values.size, 1)  # of the shares
     for _ in range(3):
         shares = np.clip(best + step * np.linspace(-1, 1, 80)[:, np.newaxis], 0.01, 1.0)
-        errors = []
-        for share in shares:
-            scale = np.where(largest > 0, share * largest / top, 1.0).astype(np.float32)
-            steps = np.clip(np.rint(values / scale[:, np.newaxis]), -top, top)
-            errors.append(np.square(steps * scale[:, np.newaxis] - values).mean(axis=1))
+        scales = np.where(largest > 0, shares * largest / top, 1.0).astype(np.float32)
+        errors: list[NDArray[np.float32]] = []
+        for first in range(0, len(scales), count):
+            scale = scales[first : first + count, :, np.newaxis]
+            steps = np.clip(np.rint(values / scale), -top, top)
+            errors.extend(np.square(steps * scale - values).mean(axis=-1))
         best = np.take_along_axis(shares, np.argmin(errors, axis=0)[np.newaxis], axis=0)[0]
         step /= 20
     return best * largest
@@ -482,6 +482,27 @@ def entropy_bins(counts: NDArray[np.integer], levels: int) -> int:
     )
     kept = np.arange(levels, len(counts) + 1)
     kept = kept[total[kept] > 0]
+    # Not all at once: the arrays, a number for each group of bins, then fit in the cache.
+    part = max(_TOGETHER // levels, 1)
+    divergences = [
+        _divergences(kept[first : first + part], levels, counts, total, filled, logs)
+        for first in range(0, len(kept), part)
+    ]
+    return int(kept[np.argmin(np.concatenate(divergences))])
+
+
+def _divergences(
+    kept: NDArray[np.intp],
+    levels: int,
+    counts: NDArray[np.float64],
+    total: NDArray[np.float64],
+    filled: NDArray[np.float64],
+    logs: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the divergence of each number of kept bins, but for a factor and a constant.
+
+    The sums up to each bin are those of `entropy_bins`.
+    """
     last, outside = counts[kept - 1], total[-1] - total[kept]
     # An empty last bin takes the counts beyond it, but stays empty in the quantized form.
     alone = (last == 0) & (outside > 0)
@@ -495,8 +516,7 @@ def entropy_bins(counts: NDArray[np.integer], levels: int) -> int:
     sums[:, -1] += np.where(alone, 0, outside)
     crossed = np.sum(sums * np.log(quantized), axis=1) + alone * outside * np.log(smoothing)
     reference = logs[kept] - _n_log_n(last) + _n_log_n(last + outside)
-    # The divergence, but for a factor and a constant.
-    return int(kept[np.argmin(reference - crossed)])
+    return reference - crossed
 
 
 def _n_log_n(counts: NDArray[np.float64]) -> NDArray[np.float64]:

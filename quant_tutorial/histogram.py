@@ -19,6 +19,9 @@ Range = tuple[float, float]
 
 BINS = 8192  # enough for a level to be at least 16 bins wide at 8 bits
 MAGNITUDE_BINS = 2048  # as in TensorRT
+# What is computed at a time, so that the arrays fit in the cache.
+_VALUES = 131_072  # values to count
+_TOGETHER = 8192  # levels to which values are rounded
 
 
 class Histogram:
@@ -55,14 +58,20 @@ class Histogram:
 
     def observe(self, batch: ArrayLike) -> None:
         """Count the values of a batch of any shape."""
-        values = checked_batch(batch).ravel().astype(np.float64)
+        values = checked_batch(batch).ravel()
         low, high = float(values.min()), float(values.max())
         self._extremes = min(self._extremes[0], low), max(self._extremes[1], high)
         if self._exponent is None:
             self._exponent = self._exponent_for(low, high)
         self._make_room(low, high)
-        index = np.floor(values / self.width).astype(np.int64) - self._first
-        self._counts += np.bincount(index, minlength=self._bins)
+        # Dividing float32 values by a power of two up to 1 is exact; float64 has room for the rest.
+        narrow = values.dtype == np.float32 and 2.0**-100 <= self.width <= 1
+        kind = np.float32 if narrow else np.float64
+        for start in range(0, len(values), _VALUES):
+            places = np.divide(values[start : start + _VALUES], self.width, dtype=kind)
+            index = np.floor(places, out=places).astype(np.int64)
+            index -= self._first
+            self._counts += np.bincount(index, minlength=self._bins)
 
     def distribution(self) -> Distribution:
         """Return the values as a distribution: the middles of the bins with their counts."""
@@ -152,36 +161,58 @@ class Distribution:
         `params` must be per tensor. The two errors add up to the mean squared error. A value
         outside the range counts as clipped.
         """
-        low, high = params.minimum, params.maximum
+        rounding, clipping = self.errors(params)
+        return float(rounding[0]), float(clipping[0])
+
+    def errors(self, params: QuantParams) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the errors of several ranges, as `error` does for one: two arrays (ranges,).
+
+        `params` has the scale and the zero point of each range, as parameters per channel have them
+        for each channel.
+        """
+        scale, zero_point = np.atleast_1d(params.scale), np.atleast_1d(params.zero_point)
+        low, high = np.atleast_1d(params.minimum), np.atleast_1d(params.maximum)
         start = np.searchsorted(self.values, low, "left")
         stop = np.searchsorted(self.values, high, "right")
         total = self.sums[0, -1]
-        below, above = self.sums[:, start], self.sums[:, -1] - self.sums[:, stop]
+        below, above = self.sums[:, start], self.sums[:, -1:] - self.sums[:, stop]
         clipped = sum(
             squares - 2 * end * firsts + end**2 * count
             for (count, firsts, squares), end in ((below, low), (above, high))
         )
         inside = self.sums[0, stop] - self.sums[0, start] - self._count_of_zero()
-        if params.scale < 8 * self.width:
-            # The bins are too coarse to tell the levels apart, so the errors are assumed to be
-            # spread evenly over a step.
-            rounding = inside * params.scale**2 / 12
-        else:
-            # The error of the bins' middles, and the spread of the values around these middles.
-            rounding = self._rounding(params, start, stop) + inside * self.width**2 / 12
-        return max(float(rounding / total), 0.0), max(float(clipped / total), 0.0)
+        # Where the bins are too coarse to tell the levels apart, the errors are assumed to be
+        # spread evenly over a step.
+        rounding = inside * scale**2 / 12
+        fine = scale >= 8 * self.width
+        few = fine & (params.levels > stop - start)  # fewer values than levels: look at each value
+        for each in np.flatnonzero(few):
+            rounding[each] = self._rounding_of_each(scale[each], start[each], stop[each])
+        many = np.flatnonzero(fine & ~few)
+        part = max(_TOGETHER // params.levels, 1)
+        for each in (many[first : first + part] for first in range(0, len(many), part)):
+            steps = np.arange(params.qmin, params.qmax + 1) - zero_point[each, np.newaxis]
+            levels = steps * scale[each, np.newaxis]
+            rounding[each] = self._rounding_to(levels, start[each], stop[each])
+        # The errors so far are those of the bins' middles: the values spread around these.
+        rounding[fine] += inside[fine] * self.width**2 / 12
+        return np.maximum(rounding / total, 0.0), np.maximum(clipped / total, 0.0)
 
-    def _rounding(self, params: QuantParams, start: int, stop: int) -> float:
-        if params.levels > stop - start:  # fewer values than levels: look at each value
-            values = self.values[start:stop]
-            counts = np.diff(self.sums[0, start : stop + 1])
-            off = round_half_away(values / params.scale) * params.scale - values
-            return float(counts @ off**2)
-        levels = (np.arange(params.qmin, params.qmax + 1) - params.zero_point) * params.scale
-        edges = np.searchsorted(self.values, (levels[:-1] + levels[1:]) / 2)
-        edges = np.clip(np.concatenate([[start], edges, [stop]]), start, stop)
-        counts, firsts, squares = np.diff(self.sums[:, edges], axis=1)
-        return float(np.sum(squares - 2 * levels * firsts + levels**2 * counts))
+    def _rounding_of_each(self, scale: float, start: int, stop: int) -> float:
+        values = self.values[start:stop]
+        counts = np.diff(self.sums[0, start : stop + 1])
+        off = round_half_away(values / scale) * scale - values
+        return float(counts @ off**2)
+
+    def _rounding_to(
+        self, levels: NDArray[np.float64], start: NDArray[np.intp], stop: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the rounding error of each row of levels, shape (ranges, levels), by the sums."""
+        start, stop = start[:, np.newaxis], stop[:, np.newaxis]
+        edges = np.searchsorted(self.values, (levels[:, :-1] + levels[:, 1:]) / 2)
+        edges = np.clip(np.concatenate([start, edges, stop], axis=1), start, stop)
+        counts, firsts, squares = np.diff(self.sums[:, edges], axis=2)
+        return np.sum(squares - 2 * levels * firsts + levels**2 * counts, axis=1)
 
     def _count_of_zero(self) -> float:
         index = np.searchsorted(self.values, 0.0)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from quant_tutorial import saving
+from quant_tutorial.arguments import by_input, require_same_count
 from quant_tutorial.frameworks import keras
 
 import numpy as np
@@ -176,16 +177,71 @@ def load_int8_baseline(path: Path = INT8) -> bytes:
     return path.read_bytes()
 
 
-def predict(model: keras.Model, x: NDArray[np.float32]) -> Any:
+def predict(model: keras.Model, x: Any) -> Any:
     """Run a Keras model on images, shape (n, …), and return NumPy arrays (lesson 01).
 
-    A model with several outputs returns them in its own structure, such as a list or a dictionary.
-    There is no progress bar, and no function is compiled, so that different models can be run in
-    quick succession.
+    A model with several inputs takes them as `arguments.by_input` does: a mapping from their names
+    to arrays, or a list. A model with several outputs returns them in its own structure, such as a
+    list or a dictionary. There is no progress bar, and no function is compiled, so that different
+    models can be run in quick succession.
+
+    Raises:
+        ValueError: for arrays that do not fit the several inputs of a model.
     """
     # More images at a time are a little faster, but an inner copy of them takes much memory.
-    batches = [model(x[start : start + 500], training=False) for start in range(0, len(x), 500)]
-    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    size = 500
+    if len(getattr(model, "inputs", None) or ()) > 1:
+        names, listed = input_names(model), has_ordered_inputs(model)
+        given = {key: np.asarray(v) for key, v in by_input("x", x, names, listed=listed).items()}
+        require_same_count("x", given)
+        parts = [
+            packed_inputs(model, {key: v[start : start + size] for key, v in given.items()})
+            for start in range(0, len(given[names[0]]), size)
+        ]
+    else:
+        parts = (x[start : start + size] for start in range(0, len(x), size))
+    batches = [model(part, training=False) for part in parts]
+    return keras.tree.map_structure(lambda *each: np.concatenate(each), *batches)
+
+
+def input_names(model: Any) -> list[str]:
+    """Return the names by which a model's inputs are told apart, in the order of `model.inputs`.
+
+    They are the names of its Input layers, or the keys where it takes a dictionary (lesson 06).
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+    """
+    structure = getattr(model, "input", None)
+    if isinstance(structure, Mapping) and _is_flat(structure.values()):
+        keys = {id(tensor): str(key) for key, tensor in structure.items()}
+        return [keys[id(tensor)] for tensor in model.inputs]
+    # Keras 3 gives an Input without a name a tensor of another name.
+    histories = [getattr(tensor, "_keras_history", None) for tensor in model.inputs]
+    owners = [getattr(history, "operation", None) for history in histories]
+    return [(own or x).name for own, x in zip(owners, model.inputs, strict=True)]
+
+
+def has_ordered_inputs(model: Any) -> bool:
+    """Return whether a model takes a list of its inputs, so that its caller knows their order.
+
+    Keras sorts the keys of a dictionary, and a list in the order in which they are written would
+    swap inputs of the same shape without a word. Lesson 06.
+    """
+    structure = getattr(model, "input", None)
+    return not isinstance(structure, list | tuple | Mapping) or (
+        not isinstance(structure, Mapping) and _is_flat(structure)
+    )
+
+
+def packed_inputs(model: Any, values: Mapping[str, Any]) -> Any:
+    """Return values for a model's inputs, by their names, in the structure that it takes."""
+    ordered = [values[name] for name in input_names(model)]
+    return keras.tree.pack_sequence_as(model.input, ordered)
+
+
+def _is_flat(tensors: Iterable[Any]) -> bool:
+    return all(hasattr(tensor, "shape") for tensor in tensors)
 
 
 def multiply_adds(model: keras.Model) -> int:

@@ -19,9 +19,10 @@ import architectures
 import hypothesis
 import numpy as np
 import pytest
+from lesson_page import Window
 from lesson_run import FRAMES, NOTEBOOKS, JupyterLab, shared_folder
 from nbval.plugin import IPyNbCell, IPyNbFile
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -56,6 +57,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[LAB].close()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For `make quick`, leave out files whose tests are all slow: importing them takes seconds."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return bool(re.search(r"^pytestmark = .*\bmark\.slow\b", text, re.M)) or None
 
 
 @pytest.hookimpl(trylast=True)
@@ -187,6 +196,21 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
+def window(chromium: str) -> Iterator[Window]:
+    """A Chromium that stays open for JupyterLab."""
+    window = Window(chromium)
+    yield window
+    window.close()
+
+
+@pytest.fixture(scope="module")
+def lab_page(window: Window) -> Iterator[Page]:
+    """The page in which JupyterLab shows one notebook after another; see `show`."""
+    with window.page() as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
 def data() -> mnist.Mnist:
     return mnist.load()
 
@@ -239,6 +263,18 @@ def files(converted: Callable[..., bytes]) -> dict[str, bytes]:
 def further() -> Mapping[str, Any]:
     """The networks of `architectures`, by name."""
     return {name: architectures.load(name) for name in ("separable", "residual")}
+
+
+@pytest.fixture
+def unencoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the PNG of an explorer's update, which takes most of the time.
+
+    `pictures.picture` draws what a test looks at.
+    """
+    from quant_tutorial.explorers.base import Explorer
+
+    if "encoded" not in request.keywords:
+        monkeypatch.setattr(Explorer, "_image_tag", lambda e: setattr(e, "drawn", None) or "<img>")
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
 """Small models with every kind of layer that the course treats, for tests and for measurements.
 
 `SINGLE` has a model for each kind, of 6×6×3 or 12×3 values. `TOGETHER` has the same kinds again,
-several in one model, since converting a model takes half a second.
+several in one model, since converting a model takes half a second. `SEVERAL` has models of several
+inputs or outputs.
 """
 
 from collections.abc import Callable
 from typing import Any
+
+from quant_tutorial import models
 
 import keras
 import numpy as np
@@ -265,6 +268,49 @@ TOGETHER: dict[str, Callable[[], keras.Model]] = {
 }
 
 
+def photo_and_facts() -> keras.Model:
+    """Two inputs, joined: a picture and a few numbers."""
+    photo, facts = keras.Input((6, 6, 3), name="photo"), keras.Input((5,), name="facts")
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(photo)
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    known = layers.Dense(4, activation="relu", name="dense")(facts)
+    x = layers.Concatenate(name="joined")([x, known, facts])
+    return keras.Model([photo, facts], layers.Dense(3, name="answer")(x))
+
+
+def auxiliary_head() -> keras.Model:
+    """Three outputs: an answer, an early guess, and the features from which both are computed."""
+    image = keras.Input((6, 6, 3), name="image")
+    features = layers.Conv2D(4, 3, name="features")(image)
+    x = layers.MaxPooling2D(2, name="pool")(layers.ReLU(name="relu")(features))
+    guess = layers.Dense(3, name="guess")(layers.Flatten(name="flat")(x))
+    x = layers.Flatten(name="flat_too")(layers.Conv2D(4, 2, activation="relu", name="late")(x))
+    return keras.Model(image, [layers.Dense(3, name="answer")(x), guess, features])
+
+
+def dictionaries() -> keras.Model:
+    """Two inputs of one shape, which must not be swapped, and outputs by name.
+
+    An output is moved behind a value that is an output as well.
+    """
+    sides = {name: keras.Input((6, 6, 3), name=name) for name in ("right", "left")}
+    one = layers.Conv2D(4, 3, activation="relu", name="conv")(sides["right"])
+    other = layers.Conv2D(4, 3, activation="relu", name="other_conv")(sides["left"])
+    difference = layers.Subtract(name="difference")([one, other])
+    flat = layers.Flatten(name="flat")(difference)
+    outputs = {"shift": layers.Dense(2, name="shift")(flat), "map": difference, "flat": flat}
+    outputs["share"] = layers.Softmax(name="share")(outputs["shift"])
+    return keras.Model(sides, outputs)
+
+
+SEVERAL: dict[str, Callable[[], keras.Model]] = {
+    "two inputs": photo_and_facts,
+    "three outputs": auxiliary_head,
+    "inputs and outputs by name": dictionaries,
+}
+KINDS = SINGLE | SEVERAL  # the rows of the table
+
+
 def settled(make: Callable[[], keras.Model]) -> keras.Model:
     """Make a model from a fixed seed, with batch norm that does something."""
     keras.utils.set_random_seed(18)
@@ -282,7 +328,13 @@ def settled(make: Callable[[], keras.Model]) -> keras.Model:
     return model
 
 
-def images_for(model: keras.Model, count: int = 40) -> np.ndarray:
-    """Draw images for a model, from a fixed seed."""
+def images_for(model: keras.Model, count: int = 40) -> Any:
+    """Draw images for a model, from a fixed seed; of several inputs a dictionary."""
     random = np.random.default_rng(18)
-    return random.uniform(0, 1, (count, *model.input_shape[1:])).astype(np.float32)
+    drawn = {
+        name: random.uniform(0, number, (count, *tensor.shape[1:])).astype(np.float32)
+        for number, (name, tensor) in enumerate(
+            zip(models.input_names(model), model.inputs, strict=True), start=1
+        )
+    }
+    return drawn if len(drawn) > 1 else drawn.popitem()[1]

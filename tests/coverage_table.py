@@ -1,6 +1,6 @@
 """Measure what the course does with each kind of layer, for the table of the reference page.
 
-`python tests/coverage_table.py` measures the models of `coverage_models.SINGLE`, all or those that
+`python tests/coverage_table.py` measures the models of `coverage_models.KINDS`, all or those that
 are named, and writes the figures into `networks/coverage.json`. Kinds that are there already are
 not measured again, unless they are named. With `--table` it prints the tables as they stand in
 `notebooks/reference.md`: this one, and the two of `applications.py`.
@@ -29,46 +29,60 @@ def measured(name: str) -> dict[str, Any]:
     import coverage_models
     import keras
 
-    model = coverage_models.settled(coverage_models.SINGLE[name])
+    model = coverage_models.settled(coverage_models.KINDS[name])
     images = coverage_models.images_for(model)
-    content = tflite.convert(model, "int8", calibration=images)
+    content = tflite.convert(model, "int8", calibration=images, input_range=None)
     graph = flatbuffer.graph(content)
-    exit_ = graph.outputs[0].params
-    given = quantize(images, graph.inputs[0].params).astype(np.int8)
+    entries = graph.inputs_by_name
+    given: Any = {
+        name: quantize(images[name] if len(entries) > 1 else images, entry.params).astype(np.int8)
+        for name, entry in entries.items()
+    }
+    given = given if len(given) > 1 else given.popitem()[1]
     # The reference kernels have no TILE.
     kernels = "optimized" if "TILE" in graph.op_types else "reference"
-    wanted = dequantize(tflite.run(content, given, kernels), exit_)
+    flat, exits = keras.tree.flatten, graph.outputs_by_name.values()
+    integers = flat(tflite.run(content, given, kernels))
+    wanted = [dequantize(q, exit_.params) for q, exit_ in zip(integers, exits, strict=True)]
     simulator: list[Simulator] = []
 
-    def steps(outputs: np.ndarray, others: np.ndarray, scale: float) -> int:
-        return int(np.rint(np.abs(outputs - others).max() / scale))
+    def steps(outputs: Any, others: Any, file: bytes) -> int:
+        """Return the largest difference of any output, in steps of this output."""
+        ends = flatbuffer.graph(file).outputs_by_name.values()
+        return max(
+            int(np.rint(np.abs(one - other).max() / end.params.scale))
+            for one, other, end in zip(flat(outputs), flat(others), ends, strict=True)
+        )
 
     def simulated() -> int:
         simulator.append(Simulator(model, images))
         rounded = simulator[0].simulated(simulator[0].params(QuantScheme()))
-        return steps(models.predict(rounded, images), wanted, exit_.scale)
+        return steps(models.predict(rounded, images), wanted, content)
 
     def better() -> float:
-        scheme, floats = named_scheme(3, 8), models.predict(model, images)
+        scheme, floats = named_scheme(3, 8), flat(models.predict(model, images))
         errors = []
         for rounded in (
             rounding.nearest(simulator[0], scheme),
             rounding.gptq(simulator[0], scheme, images),
         ):
-            outputs = tflite.predict(rounding.int8_file(rounded), images)
-            errors.append(float(np.mean((outputs - floats) ** 2)))
+            outputs = flat(tflite.predict(rounding.int8_file(rounded), images))
+            squares = [(one - other) ** 2 for one, other in zip(outputs, floats, strict=True)]
+            errors.append(float(np.mean(np.concatenate(squares, axis=None))))
         return float(f"{errors[1] / errors[0]:.2f}")
 
     def trained() -> int:
         trainable = qat.quantize_aware(model, QuantScheme(), images)
-        trainable.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True)
-        trainable.train_on_batch(images, np.zeros_like(wanted))
+        losses = keras.tree.map_structure(lambda _: "mse", model.output)
+        trainable.compile(keras.optimizers.SGD(1e-3), losses, run_eagerly=True)
+        zeros = [np.zeros_like(values) for values in wanted]
+        trainable.train_on_batch(images, keras.tree.pack_sequence_as(trainable.output, zeros))
         file = qat.int8_file(trainable)
-        outputs, expected = tflite.predict(file, images), models.predict(trainable, images)
-        return steps(outputs, expected, flatbuffer.graph(file).outputs[0].params.scale)
+        return steps(tflite.predict(file, images), models.predict(trainable, images), file)
 
     def own_error() -> float:
-        worst = tflite.debug(model, content, images[:10]).worst
+        first = keras.tree.map_structure(lambda values: values[:10], images)
+        worst = tflite.debug(model, content, first).worst
         return float(f"{worst.own:.2f}")
 
     def equal() -> str:
@@ -169,11 +183,11 @@ def main() -> None:
         networks = json.loads(FIGURES.with_name("applications.json").read_text(encoding="utf-8"))
         print(table(found), networks_table(networks), trained_table(networks), sep="\n\n")
         return
-    names = sys.argv[1:] or [name for name in coverage_models.SINGLE if name not in found]
+    names = sys.argv[1:] or [name for name in coverage_models.KINDS if name not in found]
     for name in names:
         found[name] = measured(name)
         print(name, found[name], flush=True)
-        ordered = {name: found[name] for name in coverage_models.SINGLE if name in found}
+        ordered = {name: found[name] for name in coverage_models.KINDS if name in found}
         FIGURES.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -4,6 +4,16 @@ window.quant = {
   unanswered: new Set(), // messages from controls that the kernel is at work on
   complaints: [], // what the kernel complains of; JupyterLab writes it to a log that nobody has open
 
+  // Closes what is open, without a question, and opens another notebook.
+  async replaceBy(path) {
+    const { shell, commands } = window.jupyterapp;
+    [...shell.widgets("main")].forEach((widget) => widget.dispose());
+    this.unanswered.clear();
+    this.pictures.clear();
+    this.complaints = [];
+    await commands.execute("docmanager:open", { path });
+  },
+
   // Waits until the notebook's kernel is connected: before, a command is lost without a word.
   async open(path) {
     const app = window.jupyterapp;
@@ -58,12 +68,21 @@ window.quant = {
   // A slow result begins with an estimate, or with a sentence that breaks off.
   isComplete: (text) => Boolean(text) && !/\bestimated\b|…$/.test(text),
 
+  pictures: new Map(), // numbers instead of pictures, which would take long to send
+
+  numbered(source) {
+    if (!this.pictures.has(source)) this.pictures.set(source, this.pictures.size);
+    return this.pictures.get(source);
+  },
+
   // Picture and sentence; null while they do not belong together or the result is not complete.
   shown(root) {
     const error = root.querySelector("[role=alert]");
     if (error) return { error: error.textContent };
     const { image, text } = this.parts(root);
-    return this.isComplete(text) && text === image.alt ? { picture: image.src, text } : null;
+    return this.isComplete(text) && text === image.alt
+      ? { picture: this.numbered(image.src), text }
+      : null;
   },
 
   // From now on notes for each key press how long it took until the complete read-out changed.

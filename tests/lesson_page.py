@@ -1,11 +1,13 @@
 """A lesson's page in JupyterLab, for tests and benchmarks that drive its explorers in Chromium."""
 
 import contextlib
-import hashlib
 import json
 import math
 import os
 import re
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from quant_tutorial.web.frames import is_explorer
 
 import pytest
 from lesson_run import NOTEBOOKS, JupyterLab
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, sync_playwright
 from playwright.sync_api import TimeoutError as Late
 
 LESSON_PAGE = Path(__file__).with_name("lesson_page.js")
@@ -23,8 +25,35 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # Seconds until a result that has not come counts as missing; until a notebook is open; for Run All.
 PATIENCE, OPENING, RUNNING = 20, 120, 900
 VIEW = {"width": 1500, "height": 1100}
-# What the page runs in place of a cell that nbval has executed and that takes a minute.
-INSTEAD = {"train-code": "view = display(live, display_id=True)\nview.update(live)"}
+# The page alone: no sandbox (for root), no network of Chromium's own, no rest for what is hidden.
+CHROMIUM_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--remote-debugging-port=0",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-extensions",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--mute-audio",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+)
+# What the page runs in place of a cell that nbval has executed: of a training, what shows it; and
+# of an explorer that measures 10,000 images at each move, the same one on 2,000.
+INSTEAD = {
+    ("08", "train-code"): "view = display(live, display_id=True)\nview.update(live)",
+    ("05", "explorer"): (
+        "PostTrainingExplorer(StagedRun(simulator, x_test[:2000]), y_test[:2000], bits=3)"
+    ),
+    ("08", "explorer"): "ComparisonExplorer(simulator, x_test[:2000], y_test[:2000], bits=2)",
+    ("10", "lab"): (
+        "QuantizationLab(Lab(models.load_baseline(), calibration, x_test[:2000], "
+        "data.y_test[:2000]))"
+    ),
+}
 # How many steps a key moves a slider; the page keys' five are noUiSlider's.
 STEPS = {
     "Home": -math.inf,
@@ -61,9 +90,9 @@ def within(seconds: float, page: Page, function: str, argument: Any = None) -> A
 
 @dataclass(frozen=True)
 class Shown:
-    """What an explorer shows: a digest of its picture, and its sentence."""
+    """What an explorer shows: its picture, by a number that the page gives it, and a sentence."""
 
-    picture: str
+    picture: int
     text: str
 
 
@@ -111,13 +140,15 @@ class Explorer:
         within(PATIENCE, self.page, "answered")
         try:
             found = self.page.wait_for_function(
-                "root => quant.shown(root)", arg=self.root.element_handle(), timeout=1000 * PATIENCE
+                "root => quant.shown(root)",
+                arg=self.root.element_handle(),
+                timeout=1000 * PATIENCE,
+                polling=20,
             ).json_value()
         except Late:
             pytest.fail(f"{self.name}, after {after}: no result within {PATIENCE} s")
         assert "error" not in found, f"{self.name}, after {after}:\n{found['error']}"
-        digest = hashlib.sha256(found["picture"].encode()).hexdigest()[:12]
-        return Shown(digest, found["text"])
+        return Shown(found["picture"], found["text"])
 
     @property
     def sliders(self) -> list[Slider]:
@@ -165,11 +196,71 @@ class Lesson:
         ]
 
 
+class Window:
+    """A Chromium that stays open, with one page of JupyterLab in which a lesson follows another.
+
+    To load JupyterLab takes three times as long as to open a notebook in it. Playwright cannot stay
+    as long: while it runs, nbval can start no asyncio loop. It is connected for one lesson at a
+    time.
+    """
+
+    def __init__(self, chromium: str) -> None:
+        self._open = contextlib.ExitStack()
+        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+        self._process = subprocess.Popen(
+            [chromium, *CHROMIUM_FLAGS, f"--user-data-dir={self._folder}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[Page]:
+        """Connect Playwright with the window, and give its page."""
+        port = self._folder / "DevToolsActivePort"
+        until = time.monotonic() + OPENING
+        while not (port.exists() and port.read_text()):
+            if time.monotonic() > until or self._process.poll() is not None:
+                pytest.fail("Chromium did not start", pytrace=False)
+            time.sleep(0.1)
+        with sync_playwright() as playwright:
+            address = f"http://127.0.0.1:{port.read_text().split()[0]}"
+            browser = playwright.chromium.connect_over_cdp(address)
+            try:
+                page = browser.contexts[0].pages[0]
+                page.set_viewport_size(VIEW)
+                yield page
+            finally:
+                browser.close()  # the connection
+
+    def close(self) -> None:
+        """End Chromium."""
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        with contextlib.suppress(OSError):  # a process of Chromium's may still write there
+            self._open.close()
+
+
+def show(page: Page, path: str, jupyterlab: JupyterLab) -> None:
+    """Open a notebook in a page of JupyterLab, without what was open there; load it if need be."""
+    address = jupyterlab.address(path)
+    usable = "() => Boolean(window.jupyterapp) && !document.querySelector('.jp-Dialog')"
+    if page.url.split("/lab")[0] == address.split("/lab")[0] and page.evaluate(usable):
+        within(OPENING, page, "replaceBy", path)
+    else:
+        page.add_init_script(path=LESSON_PAGE)
+        page.goto(address)
+        page.wait_for_function("() => window.jupyterapp", timeout=1000 * OPENING)
+    within(OPENING, page, "open", path)
+
+
 @contextlib.contextmanager
-def opened(path: str, browser: Browser, jupyterlab: JupyterLab) -> Iterator[Lesson]:
+def opened(path: str, page: Page, jupyterlab: JupyterLab) -> Iterator[Lesson]:
     """Open a notebook, run what has to be run for its explorers, and end its kernel afterwards."""
-    page = browser.new_page(viewport=VIEW)
-    page.add_init_script(path=LESSON_PAGE)
     notebook = json.loads((NOTEBOOKS / path).read_text(encoding="utf-8"))
     ran = [n for n, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
     executed = jupyterlab.executed(path, len(ran))  # by nbval, in the kernel that the page finds
@@ -177,7 +268,7 @@ def opened(path: str, browser: Browser, jupyterlab: JupyterLab) -> Iterator[Less
         ran = [n for n in ran if any(map(is_explorer, notebook["cells"][n]["outputs"]))]
         for number in ran:
             cell = notebook["cells"][number]
-            cell["source"] = INSTEAD.get(cell["id"], cell["source"])
+            cell["source"] = INSTEAD.get((path[:2], cell["id"]), cell["source"])
         jupyterlab.notebook(path).write_text(json.dumps(notebook), encoding="utf-8")
     lesson = Lesson(page, ran)
 
@@ -185,12 +276,13 @@ def opened(path: str, browser: Browser, jupyterlab: JupyterLab) -> Iterator[Less
         if message.type == "error":
             lesson.console.append(message.text)
 
+    def note_error(error: Error) -> None:
+        lesson.console.append(str(error))
+
     page.on("console", note)
-    page.on("pageerror", lambda error: lesson.console.append(str(error)))
+    page.on("pageerror", note_error)
     try:
-        page.goto(jupyterlab.address(path))
-        page.wait_for_function("() => window.jupyterapp", timeout=1000 * OPENING)
-        within(OPENING, page, "open", path)
+        show(page, path, jupyterlab)
         if executed:
             for number in ran:
                 within(4 * PATIENCE, page, "runCell", number)
@@ -209,5 +301,6 @@ def opened(path: str, browser: Browser, jupyterlab: JupyterLab) -> Iterator[Less
                 lesson.explorers.append(Explorer(page, root, f"{path[:2]} {cell['id']}"))
         yield lesson
     finally:
-        page.close()
+        page.remove_listener("console", note)
+        page.remove_listener("pageerror", note_error)
         jupyterlab.end_kernel(path)

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -116,13 +117,17 @@ class LivePage:
 def made(
     makers: Mapping[str, Callable[..., Explorer]], request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Explorer]]:
-    """Return the explorer of a kind, made once; it draws no pictures."""
+    """Return the explorer of a kind, made once; it draws no pictures.
+
+    Its data for the page are computed once, too: they are the same for all settings.
+    """
     found: dict[str, Explorer] = {}
 
     def explorer(kind: str) -> Explorer:
         if kind not in found:
             found[kind] = makers[kind](request)
             without_pictures(found[kind])
+            found[kind].page_data = cache(found[kind].page_data)
         return found[kind]
 
     yield explorer

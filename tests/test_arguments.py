@@ -3,10 +3,15 @@
 from typing import Any
 
 from quant_tutorial.arguments import (
+    ModelInput,
+    by_input,
     checked_calibration,
+    checked_calibration_inputs,
     checked_choice,
     checked_images,
+    checked_inputs,
     checked_whole,
+    ranges_by_input,
 )
 
 import numpy as np
@@ -114,6 +119,98 @@ class TestCalibration:
         for empty in ([], IMAGES[:0]):
             with pytest.raises(ValueError, match="calibration must hold at least one image"):
                 checked_calibration(empty, (None, *SHAPE), None)
+
+
+INPUTS = {
+    "photo": ModelInput((None, *SHAPE), np.dtype(np.float32)),
+    "infrared": ModelInput((None, *SHAPE), np.dtype(np.float32)),
+    "words": ModelInput((None, 2), np.dtype(np.int32)),
+}
+GIVEN = {
+    "infrared": IMAGES,  # not in the model's order
+    "words": np.arange(6).reshape(3, 2),
+    "photo": 1 - IMAGES,
+}
+FORM = r"\{'photo': …, 'infrared': …, 'words': …\}"
+WANTED = r"x must hold an array for each of the model's 3 inputs"
+
+
+class TestSeveralInputs:
+    @pytest.mark.parametrize("form", [dict, lambda given: [given[key] for key in INPUTS]])
+    def test_in_the_models_order(self, form: Any) -> None:
+        for found in (
+            checked_inputs("x", form(GIVEN), INPUTS),
+            checked_calibration_inputs(form(GIVEN), INPUTS, (0, 1)),
+        ):
+            assert [*found] == [*INPUTS]
+            assert {key: values.dtype.name for key, values in found.items()} == {
+                "photo": "float32",
+                "infrared": "float32",
+                "words": "int32",
+            }
+            for key, values in GIVEN.items():
+                np.testing.assert_array_equal(found[key], values)
+
+    def test_one_input_is_taken_as_ever(self) -> None:
+        one = {"photo": INPUTS["photo"]}
+        assert checked_inputs("x", IMAGES, one)["photo"] is IMAGES
+        with pytest.raises(ValueError, match=r"calibration holds .*say input_range=\(low, high\)"):
+            checked_calibration_inputs(9 * IMAGES, one, (0, 1))
+        with pytest.raises(ValueError, match=r"x must be an array of images.*the keys are 'photo'"):
+            checked_inputs("x", {"photo": IMAGES}, one)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (IMAGES, rf"{WANTED}, got one array of the shape \(3, 4, 4, 1\): give {FORM}, or a "
+                "list in the order photo, infrared, words"),
+            ([IMAGES, IMAGES], f"{WANTED}, got 2 arrays"),
+            (None, f"{WANTED}, got NoneType"),
+            ((GIVEN, np.zeros(3)), f"{WANTED}, got a pair, as of inputs and labels"),
+            (([IMAGES] * 3, np.zeros(3)), f"{WANTED}, got a pair, as of inputs and labels"),
+            ({"photo": IMAGES, "words": IMAGES},
+                f"{WANTED}, and 'infrared' is missing: give {FORM}"),
+            (GIVEN | {"age": IMAGES}, f"{WANTED}, and the model has no input 'age'"),
+            (GIVEN | {"photo": IMAGES[:2]}, "same number of examples for each input, got 2 for "
+                "'photo', 3 for 'infrared', 3 for 'words'"),
+            (GIVEN | {"words": IMAGES}, r"x\['words'\] must hold int32 values"),
+            (GIVEN | {"photo": IMAGES[:, 1:]}, r"x\['photo'\] must have the shape"),
+            (GIVEN | {"photo": np.nan * IMAGES}, r"x\['photo'\] must be finite"),
+            (tf.data.Dataset.from_tensor_slices(GIVEN).batch(2), f"{WANTED}, got .*Dataset "
+                r"\(collect some hundred of its examples into an array for each input\)"),
+        ],
+    )  # fmt: skip
+    def test_others_are_refused_by_name(self, given: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            checked_inputs("x", given, INPUTS)
+
+    def test_a_list_where_the_order_is_not_known(self) -> None:
+        assert [*by_input("x", GIVEN, [*INPUTS], listed=False)] == [*INPUTS]
+        message = f"says no order of its inputs, got a list: give {FORM}"
+        with pytest.raises(ValueError, match=message):
+            by_input("x", [IMAGES, IMAGES, IMAGES], [*INPUTS], listed=False)
+
+    def test_a_range_for_each(self) -> None:
+        ranges = {"photo": (0, 1), "infrared": None}
+        assert ranges_by_input(ranges, INPUTS) == ranges | {"words": None}
+        assert ranges_by_input((0, 1), INPUTS) == {
+            "photo": (0, 1),
+            "infrared": (0, 1),
+            "words": None,
+        }
+        assert set(ranges_by_input(None, INPUTS).values()) == {None}
+        dark = GIVEN | {"infrared": 50 + IMAGES}
+        checked_calibration_inputs(dark, INPUTS, ranges)
+        with pytest.raises(
+            ValueError,
+            match=r"calibration\['infrared'\] holds values .* say "
+            r"input_range\['infrared'\]=\(low, high\)",
+        ):
+            checked_calibration_inputs(dark, INPUTS, (0, 1))
+        with pytest.raises(ValueError, match="input_range lacks the input 'infrared': give"):
+            ranges_by_input({"photo": (0, 1)}, INPUTS)
+        with pytest.raises(ValueError, match="input_range: the model has no input 'age'"):
+            ranges_by_input(ranges | {"age": None}, INPUTS)
 
 
 @pytest.mark.parametrize("value", [4, np.int64(4), np.uint8(4)])

@@ -184,6 +184,15 @@ class TestHistogram:
         places = np.floor(values / histogram.width).astype(int) - histogram._first
         assert (np.bincount(places, minlength=64) == histogram._counts).all()
 
+    @pytest.mark.parametrize("unit", [1e-36, 1e-3, 1.0, 1e5])
+    def test_float32_values_are_in_their_bins(self, unit: float) -> None:
+        values = (SAMPLES["normal"] * unit).astype(np.float32)
+        values[:3] = -1e-45, 1e-45, 0  # nothing is lost where the width is 1 or less
+        histogram = Histogram()
+        histogram.observe(values)
+        places = np.floor(values.astype(np.float64) / histogram.width).astype(int)
+        assert (np.bincount(places - histogram._first, minlength=BINS) == histogram._counts).all()
+
     def test_memory_stays_the_same(self) -> None:
         histogram = Histogram()
         for exponent in range(-20, 20):
@@ -232,6 +241,18 @@ class TestDistribution:
         assert clipping == pytest.approx(metrics.mse(values, clipped), rel=1e-6, abs=1e-13)
 
     @every_sample
+    @pytest.mark.parametrize("bits", [2, 8])
+    def test_several_ranges_at_once(self, values: NDArray, bits: int) -> None:
+        values = values[:2000]
+        shares = np.linspace(0.01, 2, 100)  # some hold fewer values than there are levels
+        lows, highs = shares * min(values.min(), 0.0), shares * max(values.max(), 0.0)
+        params = params_from_range(lows, highs, bits, axis=0)
+        found = sum(Distribution.from_values(values).errors(params))
+        each = [params_from_range(*ends, bits) for ends in zip(lows, highs, strict=True)]
+        exact = [metrics.mse(values, fake_quantize(values, one)) for one in each]
+        np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-13)
+
+    @every_sample
     @pytest.mark.parametrize("bits", [2, 4, 8, 12, 16])
     def test_a_histogram_comes_close(self, values: NDArray, bits: int) -> None:
         histogram = Histogram()
@@ -241,6 +262,23 @@ class TestDistribution:
             error = sum(histogram.distribution().error(params))
             exact = metrics.mse(values, fake_quantize(values, params))
             assert error == pytest.approx(exact, rel=0.05)
+
+    @pytest.mark.parametrize("bits", [2, 8, 16])
+    def test_several_ranges_as_each_alone(self, bits: int) -> None:
+        # So many that 16 bits take several groups; some are narrower than the bins, and some have
+        # more levels than there are values.
+        histogram = Histogram()
+        histogram.observe(SAMPLES["heavy tails"])
+        values = SAMPLES["heavy tails"][:3000]
+        for distribution in (histogram.distribution(), Distribution.from_values(values)):
+            ends = [(-1e-9, 1e-4), (-0.5, 0), (0, 0), (0, 3), (-2, 0.1), (-90, 40), (-1e-3, 2e-3)]
+            lows, highs = np.array(ends).T
+            found = distribution.errors(params_from_range(lows, highs, bits, axis=0))
+            alone = [distribution.error(params_from_range(*pair, bits)) for pair in ends]
+            np.testing.assert_array_equal(np.transpose(found), alone)
+        for pair, error in zip(ends, sum(found), strict=True):
+            off = metrics.mse(values, fake_quantize(values, params_from_range(*pair, bits)))
+            assert error == pytest.approx(off, rel=1e-6, abs=1e-13)
 
     def test_by_hand(self) -> None:
         params = QuantParams(2, 1.0, signed=False)  # levels 0, 1, 2, 3

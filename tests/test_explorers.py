@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import itertools
 import re
 from typing import Any
@@ -12,7 +11,6 @@ from quant_tutorial.affine import fake_quantize, params_from_range, quantize
 from quant_tutorial.calibration import Statistics, weight_params
 from quant_tutorial.explorers import controls
 from quant_tutorial.explorers.affine import HIGH, LOW, STEP, AffineExplorer
-from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.explorers.calibration import (
     RangeExplorer,
     describe_multiple,
@@ -33,34 +31,11 @@ import keras
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
-from PIL import Image
+from pictures import in_the_page, picture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unencoded")]
 
 SAMPLE = 10  # of the stops of a fine slider so many are computed, and one of them is drawn
-
-
-@pytest.fixture(autouse=True)
-def unencoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the PNG of an update, which takes most of the time; `picture` draws instead."""
-    if "encoded" not in request.keywords:
-        monkeypatch.setattr(Explorer, "_image_tag", lambda e: setattr(e, "drawn", None) or "<img>")
-
-
-def picture(explorer: Explorer) -> np.ndarray:
-    """The picture of the last update; fails where the page shows an error instead."""
-    assert "<pre" not in explorer._sentence.value, explorer._sentence.value
-    # Without an update the page would show the former picture.
-    if getattr(explorer, "drawn", None) is None:
-        explorer.drawn = explorer.pixels()
-    return explorer.drawn
-
-
-def in_the_page(explorer: Explorer) -> np.ndarray:
-    """The picture that the reader sees, decoded from the page."""
-    assert "<pre" not in explorer._sentence.value, explorer._sentence.value
-    data = re.search(r'src="data:image/png;base64,([^"]+)"', explorer._picture.value)[1]
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
 @pytest.fixture

@@ -153,17 +153,11 @@ def trained_in_inference() -> keras.Model:
     return keras.Model(x, layers.Dense(2)(layers.Dropout(0.5, name="drop")(x, training=True)))
 
 
-def two_inputs() -> keras.Model:
-    pair = keras.Input((4,)), keras.Input((4,))
-    return keras.Model(pair, layers.Add()(pair))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (negative, "Negative"),
         (trained_in_inference, "drop .*training=True"),
-        (two_inputs, "one input and one output, it has 2 and 1"),
         (lambda: keras.Sequential([layers.Dense(2)]), "built Sequential or functional"),
     ],
 )

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import itertools
 import json
 import re
@@ -32,9 +31,9 @@ import ipywidgets as widgets
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import in_the_page, picture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unencoded")]
 
 IMAGES = 1500
 NO_ACTIVATIONS = {"activations": None, "image": None}
@@ -271,12 +270,14 @@ def test_one_trained_model_is_kept(lab: Lab) -> None:
     lab.measure(Setting(2, 2, source="W2A2"), 50)
     assert lab.is_ready("W2A2")
     assert lab.is_ready("PTQ")
-    run = lab._other[1].run
+    run, simulator = lab._other[1].run, lab._other[1].simulator
     lab.measure(Setting(2, 8, source="W2A8"), 50)
     assert not lab.is_ready("W2A2")
     assert lab.is_ready("W2A8")
     with pytest.raises(RuntimeError, match="shutdown"):
         run.outputs(lab.params(Setting(2, 8, source="W2A8")))
+    lab.measure(Setting(2, 2, source="W2A2"), 50)
+    assert lab._other[1].simulator is simulator  # it is not loaded and calibrated again
 
 
 @pytest.mark.parametrize("name", ["float", "8-bit deploy", "4-bit weights", "rescued by QAT"])
@@ -293,6 +294,8 @@ def test_logits_of_a_drawing(lab: Lab, baseline: Any, name: str) -> None:
         simulated = qat.load_trained(setting.source)
     np.testing.assert_allclose(after, models.predict(simulated, image[np.newaxis])[0], atol=1e-3)
     np.testing.assert_array_equal(lab.logits(setting, image)[1], after)
+    outputs = lab.outputs(setting, 20)
+    np.testing.assert_allclose(outputs[19], lab.logits(setting, lab.images[19])[1], atol=1e-3)
 
 
 # --- Files ---
@@ -454,13 +457,6 @@ def test_words() -> None:
 # --- The dashboard ---
 
 
-def picture(explorer: QuantizationLab) -> np.ndarray:
-    """The picture that the reader sees, decoded from the page; fails where it shows an error."""
-    assert "<pre" not in explorer._sentence.value, explorer._sentence.value
-    data = re.search(r'src="data:image/png;base64,([^"]+)"', explorer._picture.value)[1]
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-
-
 @pytest.fixture(scope="module")
 def made(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> QuantizationLab:
     return QuantizationLab(lab, folder=tmp_path_factory.mktemp("lab") / "saved")
@@ -468,17 +464,35 @@ def made(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> QuantizationLab:
 
 @pytest.fixture
 def explorer(made: QuantizationLab) -> QuantizationLab:
-    made.canvas.show(made._lab.images[0])
-    made.show(Setting())
-    return made
+    return at_start(made)
 
 
+@pytest.fixture(scope="module")
+def quickly_made(baseline: Any, calibration: np.ndarray, data: mnist.Mnist) -> QuantizationLab:
+    images, labels = mnist.to_float(data.x_test[:100]), data.y_test[:100]
+    return QuantizationLab(Lab(baseline, calibration[:100], images, labels))
+
+
+@pytest.fixture
+def quick(quickly_made: QuantizationLab) -> QuantizationLab:
+    """On a hundred images, for what does not depend on how exact its figures are."""
+    return at_start(quickly_made)
+
+
+def at_start(explorer: QuantizationLab) -> QuantizationLab:
+    explorer.canvas.show(explorer._lab.images[0])
+    explorer.show(Setting())
+    return explorer
+
+
+@pytest.mark.encoded
 def test_the_start(lab: Lab, explorer: QuantizationLab) -> None:
     assert explorer.text.startswith(
         "Rounded to the nearest level (PTQ). Weights 8 bits (channel-wise, min_max), activations 8 "
         "bits (min_max, ranges at 100%), input 8 bits: 99."
     )
-    assert picture(explorer).shape == (672, 1590, 3)
+    assert in_the_page(explorer).shape == (672, 1590, 3)
+    assert (in_the_page(explorer) == explorer.pixels()).all()
     assert 'width="1060" height="448"' in explorer._picture.value
     bundle, metadata = explorer._repr_mimebundle_()
     assert bundle["text/plain"] == explorer.text
@@ -502,15 +516,15 @@ def test_presets(lab: Lab, explorer: QuantizationLab, name: str) -> None:
     assert f"SQNR of the activations in dB: {said}." in explorer.text
 
 
-def test_a_preset_is_drawn_once(explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_is_drawn_once(quick: QuantizationLab, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(explorer, "estimate", lambda: drawn.append(explorer.setting) or "")
-    monkeypatch.setattr(explorer, "draw", lambda: "")
-    explorer.presets["where PTQ breaks"].click()
+    monkeypatch.setattr(quick, "estimate", lambda: drawn.append(quick.setting) or "")
+    monkeypatch.setattr(quick, "draw", lambda: "")
+    quick.presets["where PTQ breaks"].click()
     assert drawn == [PRESETS["where PTQ breaks"]]
 
 
-def test_settings_come_back(explorer: QuantizationLab) -> None:
+def test_settings_come_back(quick: QuantizationLab) -> None:
     random = np.random.default_rng(10)
     for _ in range(5):
         setting = Setting(
@@ -523,95 +537,94 @@ def test_settings_come_back(explorer: QuantizationLab) -> None:
             calibrator=str(random.choice(CALIBRATORS)),
             own_ranges=bool(random.integers(2)),
         )
-        explorer.show(setting)
-        picture(explorer)
-        assert explorer.setting == setting
+        quick.show(setting)
+        picture(quick)
+        assert quick.setting == setting
 
 
 @pytest.mark.parametrize("percent", [20, 201, 62.5])
-def test_a_setting_out_of_reach(explorer: QuantizationLab, percent: float) -> None:
+def test_a_setting_out_of_reach(quick: QuantizationLab, percent: float) -> None:
     with pytest.raises(ValueError, match=f"from 25 to 200 percent to be shown, got {percent} for"):
-        explorer.show(Setting(ranges={"conv2": percent}))
-    assert explorer.setting == Setting()
+        quick.show(Setting(ranges={"conv2": percent}))
+    assert quick.setting == Setting()
 
 
 def test_every_control_changes_picture_and_sentence(
-    explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
+    quick: QuantizationLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explorer, "draw", lambda: explorer.text)  # the estimate shows it
-    explorer.update()
+    monkeypatch.setattr(quick, "draw", lambda: quick.text)  # the estimate shows it
+    quick.update()
     sliders = [
         row.slider
-        for rows in (explorer.weights, explorer.activations, explorer.ranges)
+        for rows in (quick.weights, quick.activations, quick.ranges)
         for row in rows.values()
     ]
     assert len(sliders) == 13
     for slider in sliders:
-        start, before = slider.value, shown(explorer)
+        start, before = slider.value, shown(quick)
         slider.value = slider.min
-        assert all(new != old for new, old in zip(shown(explorer), before, strict=True))
+        assert all(new != old for new, old in zip(shown(quick), before, strict=True))
         slider.value = start
-        assert shown(explorer) == before
-    for box in [*explorer.float_weights.values(), *explorer.float_activations.values()]:
-        before = shown(explorer)
+        assert shown(quick) == before
+    for box in [*quick.float_weights.values(), *quick.float_activations.values()]:
+        before = shown(quick)
         box.value = True
-        assert all(new != old for new, old in zip(shown(explorer), before, strict=True))
+        assert all(new != old for new, old in zip(shown(quick), before, strict=True))
         box.value = False
-    for menu in (explorer.granularity, explorer.weight_calibrator, explorer.calibrator):
+    for menu in (quick.granularity, quick.weight_calibrator, quick.calibrator):
         start, texts = menu.value, set()
         for value in menu.options:
             menu.value = value
-            texts.add(shown(explorer)[1])
+            texts.add(shown(quick)[1])
         menu.value = start
         assert len(texts) == len(menu.options)
 
 
-def shown(explorer: QuantizationLab) -> tuple[str, str]:
-    """The picture as it stands in the page, not decoded, and the sentence; fails at an error."""
-    assert "<pre" not in explorer._sentence.value, explorer._sentence.value
-    return re.search(r'src="([^"]+)"', explorer._picture.value)[1], explorer.text
+def shown(explorer: QuantizationLab) -> tuple[bytes, str]:
+    """The picture and the sentence; fails at an error."""
+    return picture(explorer).tobytes(), explorer.text
 
 
-def test_what_has_no_effect_is_disabled(explorer: QuantizationLab) -> None:
+def test_what_has_no_effect_is_disabled(quick: QuantizationLab) -> None:
     def disabled(row: Any) -> set[bool]:
         return {part.disabled for part in row.row.children[1:]}
 
-    explorer.float_weights["conv2"].value = True
-    explorer.float_activations["conv3"].value = True
-    assert disabled(explorer.weights["conv2"]) == {True}
-    assert disabled(explorer.activations["conv2"]) == {False}
-    assert disabled(explorer.activations["conv3"]) == disabled(explorer.ranges["conv3"]) == {True}
-    assert explorer.own_ranges.disabled
-    explorer.show(Setting(2, 2, source="W2A2"))
-    assert disabled(explorer.weights["conv2"]) == disabled(explorer.ranges["conv3"]) == {False}
-    assert not explorer.own_ranges.disabled
-    with_them = explorer.text
+    quick.float_weights["conv2"].value = True
+    quick.float_activations["conv3"].value = True
+    assert disabled(quick.weights["conv2"]) == {True}
+    assert disabled(quick.activations["conv2"]) == {False}
+    assert disabled(quick.activations["conv3"]) == disabled(quick.ranges["conv3"]) == {True}
+    assert quick.own_ranges.disabled
+    quick.show(Setting(2, 2, source="W2A2"))
+    assert disabled(quick.weights["conv2"]) == disabled(quick.ranges["conv3"]) == {False}
+    assert not quick.own_ranges.disabled
+    with_them = quick.text
     assert "9 of 9 ranges their own" in with_them
-    explorer.own_ranges.value = False
-    assert "0 of 9 ranges their own" in explorer.text
+    quick.own_ranges.value = False
+    assert "0 of 9 ranges their own" in quick.text
 
 
-def test_every_trained_model_can_be_chosen(explorer: QuantizationLab) -> None:
-    assert len(explorer.source.options) == 1 + len(ROUNDED) + len(TRAINED)
+def test_every_trained_model_can_be_chosen(quick: QuantizationLab) -> None:
+    assert len(quick.source.options) == 1 + len(ROUNDED) + len(TRAINED)
     for name in ("W8A8", "W2A8"):  # others have the same form, and each takes seconds
-        explorer.source.value = f"trained at {name} (QAT)"
-        picture(explorer)
-        assert explorer.text.startswith(f"Trained at {name} (QAT), ")
-        assert not explorer._status.value
+        quick.source.value = f"trained at {name} (QAT)"
+        picture(quick)
+        assert quick.text.startswith(f"Trained at {name} (QAT), ")
+        assert not quick._status.value
 
 
-def test_every_handle_and_box_has_its_own_name(explorer: QuantizationLab) -> None:
-    names = [name for names in explorer.children[-1].names.values() for name in names]
-    boxes = [*explorer.float_weights.values(), *explorer.float_activations.values()]
+def test_every_handle_and_box_has_its_own_name(quick: QuantizationLab) -> None:
+    names = [name for names in quick.children[-1].names.values() for name in names]
+    boxes = [*quick.float_weights.values(), *quick.float_activations.values()]
     names += [box.description for box in boxes]
     assert len(names) == len(set(names)) == 13 + 9
     assert "conv2 weight bits" in names
     # A handle and its field are named together: they need a parent of their own.
-    for rows in (explorer.weights, explorer.activations, explorer.ranges):
+    for rows in (quick.weights, quick.activations, quick.ranges):
         for control in rows.values():
             cells = [
                 widget
-                for widget in descendants(explorer)
+                for widget in descendants(quick)
                 if control.slider in getattr(widget, "children", ())
             ]
             (cell,) = cells
@@ -664,12 +677,12 @@ def test_small_differences_are_seen(explorer: QuantizationLab, lab: Lab) -> None
     assert line == pytest.approx(100 * (1 - lab.float_accuracy))
 
 
-def test_what_is_exact_has_no_bar(explorer: QuantizationLab) -> None:
-    explorer.show(PRESETS["float"])
-    assert [bar.get_width() for bar in explorer.plot._ratios] == 5 * [0]
-    assert {figure.get_text() for _, figure in explorer.plot._labels} == {"exact: the same floats"}
-    explorer.show(Setting(activations=16, image=16))
-    lengths = [bar.get_width() for bar in explorer.plot._ratios]
+def test_what_is_exact_has_no_bar(quick: QuantizationLab) -> None:
+    quick.show(PRESETS["float"])
+    assert [bar.get_width() for bar in quick.plot._ratios] == 5 * [0]
+    assert {figure.get_text() for _, figure in quick.plot._labels} == {"exact: the same floats"}
+    quick.show(Setting(activations=16, image=16))
+    lengths = [bar.get_width() for bar in quick.plot._ratios]
     assert all(0 < length <= 80 for length in lengths[1:])
 
 
@@ -683,10 +696,10 @@ def test_what_is_exact_has_no_bar(explorer: QuantizationLab) -> None:
     ],
 )
 def test_the_figure_names_the_rounding(
-    explorer: QuantizationLab, setting: Setting, origin: str
+    quick: QuantizationLab, setting: Setting, origin: str
 ) -> None:
-    explorer.show(setting)
-    assert explorer.plot._origin.get_text() == origin
+    quick.show(setting)
+    assert quick.plot._origin.get_text() == origin
 
 
 def test_several_moves_are_finished_once(explorer: QuantizationLab) -> None:
@@ -726,24 +739,24 @@ class TestDrawing:
         widths = [bar.get_width() for bar, _ in explorer.plot._logits[0]]
         assert np.argmax(widths) == lab.logits(explorer.setting, lab.images[3])[0].argmax()
 
-    def test_an_empty_canvas(self, explorer: QuantizationLab) -> None:
-        explorer.canvas.clear()
-        assert explorer.text.endswith("The canvas is empty.")
-        explorer.weights["conv1"].slider.value = 4
-        assert explorer.text.endswith("The canvas is empty.")
-        picture(explorer)
-        explorer.canvas.show(explorer._lab.images[1])
-        assert "Both models classify the drawing as" in explorer.text
+    def test_an_empty_canvas(self, quick: QuantizationLab) -> None:
+        quick.canvas.clear()
+        assert quick.text.endswith("The canvas is empty.")
+        quick.weights["conv1"].slider.value = 4
+        assert quick.text.endswith("The canvas is empty.")
+        picture(quick)
+        quick.canvas.show(quick._lab.images[1])
+        assert "Both models classify the drawing as" in quick.text
 
     def test_of_several_strokes_the_last_counts(
-        self, explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
+        self, quick: QuantizationLab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        looked, look = [], explorer._look_at_drawing
-        monkeypatch.setattr(explorer, "_look_at_drawing", lambda s: looked.append(s) or look(s))
+        looked, look = [], quick._look_at_drawing
+        monkeypatch.setattr(quick, "_look_at_drawing", lambda s: looked.append(s) or look(s))
 
         async def draw() -> None:
             for index in range(5):
-                explorer.canvas.show(explorer._lab.images[index])
+                quick.canvas.show(quick._lab.images[index])
             await asyncio.sleep(0.3)
 
         asyncio.run(draw())
@@ -780,65 +793,65 @@ class TestExport:
         explorer.weights["conv1"].slider.value = 5
         assert explorer._result.value == ""
 
-    def test_no_file(self, explorer: QuantizationLab) -> None:
-        explorer.show(Setting(4, 4))
-        assert "No LiteRT file. The activations of conv1 have 4 bits" in explorer._note.value
-        explorer.export.click()
-        assert "<b>Not exported.</b> The activations of conv1 have 4" in explorer._result.value
-        assert not explorer.export.disabled
+    def test_no_file(self, quick: QuantizationLab) -> None:
+        quick.show(Setting(4, 4))
+        assert "No LiteRT file. The activations of conv1 have 4 bits" in quick._note.value
+        quick.export.click()
+        assert "<b>Not exported.</b> The activations of conv1 have 4" in quick._result.value
+        assert not quick.export.disabled
 
     def test_an_error_is_shown(
-        self, explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
+        self, quick: QuantizationLab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object) -> None:
             raise OSError("the disk is <full>")
 
-        monkeypatch.setattr(explorer._lab, "export", broken)
-        explorer.export.click()
-        assert "role='alert'" in explorer._result.value
-        assert "OSError: the disk is &lt;full&gt;" in explorer._result.value
-        assert not explorer.export.disabled
+        monkeypatch.setattr(quick._lab, "export", broken)
+        quick.export.click()
+        assert "role='alert'" in quick._result.value
+        assert "OSError: the disk is &lt;full&gt;" in quick._result.value
+        assert not quick.export.disabled
 
 
 def test_a_missing_model_is_told_about(
-    explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
+    quick: QuantizationLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(name: str) -> None:
         raise FileNotFoundError(f"The trained model {name} is missing")
 
     monkeypatch.setattr(qat, "load_trained", missing)
-    explorer.source.value = "trained at W5A5 (QAT)"
-    assert "The trained model W5A5 is missing" in explorer.text
-    assert "role='alert'" in explorer._sentence.value
-    assert not explorer._status.value
-    assert not explorer._note.value
-    explorer.export.click()
-    assert "The trained model W5A5 is missing" in explorer._result.value
-    explorer.canvas.clear()
-    assert "The trained model W5A5 is missing" in explorer.text
-    explorer.source.value = "rounded to the nearest level (PTQ)"
-    picture(explorer)
+    quick.source.value = "trained at W5A5 (QAT)"
+    assert "The trained model W5A5 is missing" in quick.text
+    assert "role='alert'" in quick._sentence.value
+    assert not quick._status.value
+    assert not quick._note.value
+    quick.export.click()
+    assert "The trained model W5A5 is missing" in quick._result.value
+    quick.canvas.clear()
+    assert "The trained model W5A5 is missing" in quick.text
+    quick.source.value = "rounded to the nearest level (PTQ)"
+    picture(quick)
 
 
-def test_other_bits_than_those_of_the_rounding(explorer: QuantizationLab) -> None:
-    explorer.show(PRESETS["2-bit weights, AdaRound"])
-    assert "9 of 9 ranges their own" in explorer.text
-    assert "nearest level" not in explorer._note.value
-    explorer.weights["conv2"].slider.value = 5
-    assert "8 of 9 ranges their own" in explorer.text
-    note = explorer._note.value
+def test_other_bits_than_those_of_the_rounding(quick: QuantizationLab) -> None:
+    quick.show(PRESETS["2-bit weights, AdaRound"])
+    assert "9 of 9 ranges their own" in quick.text
+    assert "nearest level" not in quick._note.value
+    quick.weights["conv2"].slider.value = 5
+    assert "8 of 9 ranges their own" in quick.text
+    note = quick._note.value
     assert "weights of conv2 have other bits or ranges than in the chosen model: they are" in note
 
 
 def test_an_error_in_the_drawing_is_told_about(
-    explorer: QuantizationLab, monkeypatch: pytest.MonkeyPatch
+    quick: QuantizationLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no answer")
 
-    monkeypatch.setattr(explorer._lab, "logits", broken)
-    explorer.canvas.show(explorer._lab.images[7])
-    assert explorer.text == "Error: no answer"
+    monkeypatch.setattr(quick._lab, "logits", broken)
+    quick.canvas.show(quick._lab.images[7])
+    assert quick.text == "Error: no answer"
 
 
 def test_the_app_shows_only_the_dashboard() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import io
 import json
 import re
@@ -9,7 +10,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import executor, report, tflite
+from quant_tutorial import executor, models, report, tflite
 from quant_tutorial.__main__ import main
 from quant_tutorial.report import command, keeping, mending, writing
 from quant_tutorial.report.variants import FLOAT32, INT8, VARIANTS
@@ -46,11 +47,16 @@ def threshold() -> keras.Model:
     return model
 
 
-def arrays() -> dict[str, np.ndarray]:
+@functools.cache
+def labelled() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     images = random.uniform(0, 1, (120, *SHAPE)).astype(np.float32)
-    labels = network().predict(images, verbose=0).argmax(axis=1)
+    labels = models.predict(network(), images).argmax(axis=1)
     return {"x_train": images[:40], "x_test": images[40:], "y_test": labels[40:]}
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return dict(labelled())
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +73,20 @@ def subject(files: tuple[Path, Path]) -> report.Subject:
 
 
 @pytest.fixture(scope="module")
-def made(subject: report.Subject) -> list[report.Made]:
-    return report.measure_all(subject, None, [FLOAT32, INT8])
+def written(
+    files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """The folder of a whole report, and the lines of its progress."""
+    out, stream = tmp_path_factory.mktemp("written") / "out", io.StringIO()
+    options = {"labels": "y_test", "input_range": (0, 1)}
+    assert command.make_report(*files, options, out, stream) == out / "report.html"
+    return out, stream.getvalue().splitlines()
+
+
+@pytest.fixture(scope="module")
+def made(subject: report.Subject, written: tuple[Path, list[str]]) -> list[report.Made]:
+    """Two of the report's files, as they were kept."""
+    return report.measure_all(subject, written[0], [FLOAT32, INT8])
 
 
 class TestReading:
@@ -234,12 +252,18 @@ class TestDiagnosis:
         assert ranges["first"].argmax() == 2
         assert set(ranges) >= {"input", "first", "second", "last"}
 
-    def test_it_is_mended(self, subject: report.Subject, made: list[report.Made]) -> None:
-        diagnosis = report.diagnose_int8(subject, made)
+    def test_it_is_mended(
+        self,
+        subject: report.Subject,
+        made: list[report.Made],
+        written: tuple[Path, list[str]],
+    ) -> None:
+        """Its files are those of the report, where the wide channel was found as well."""
+        diagnosis = report.diagnose_int8(subject, made, written[0])
         attempts = {one.name: one for one in report.repairs(subject, diagnosis)}
         both = next(name for name in attempts if name == "int8, first, second in float")
         chosen = [attempts[name] for name in (both, "int8, equalized", "int8, MSE ranges")]
-        found = {one.row.name: one.row for one in report.measure_all(subject, None, chosen)}
+        found = {one.row.name: one.row for one in report.measure_all(subject, written[0], chosen)}
         start = made[1].row
         assert start.sqnr_db < 15
         assert found[both].sqnr_db > start.sqnr_db + 15
@@ -433,29 +457,30 @@ class TestKeeping:
 class TestCommand:
     @pytest.mark.slow
     def test_a_report(
-        self, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        files: tuple[Path, Path],
+        written: tuple[Path, list[str]],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        options = {"labels": "y_test", "input_range": (0, 1)}
-        stream = io.StringIO()
-        page = command.make_report(*files, options, tmp_path / "out", stream)
-        assert stream.getvalue().splitlines()[0] == f"files 1/{len(VARIANTS)}: float32"
-        text = page.read_text(encoding="utf-8")
+        out, lines = written
+        assert lines[0] == f"files 1/{len(VARIANTS)}: float32"
+        text = (out / "report.html").read_text(encoding="utf-8")
         assert "<h1" in text
         assert not re.search(r"(src|href)=[\"']https?:", text)
         assert 'alt="The SQNR goes from' in text
         assert "<strong>Recommended:</strong>" in text
         assert "Traceback" not in text
-        found = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+        found = json.loads((out / "report.json").read_text(encoding="utf-8"))
         assert [row["name"] for row in found["files"]][: len(VARIANTS)] == [
             v.name for v in VARIANTS
         ]
         for row in found["files"]:
-            file = tmp_path / "out" / "files" / f"{keeping.file_name(row['name'])}.tflite"
+            file = out / "files" / f"{keeping.file_name(row['name'])}.tflite"
             assert file.exists() == (row["refused"] is None)
             if file.exists():
                 assert len(file.read_bytes()) == row["file"]
                 tflite.inspect(file.read_bytes())
-        card = (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8")
+        card = (out / "model_card.md").read_text(encoding="utf-8")
         assert "Not told." in card
         assert found["recommendation"]["name"] in card
 
@@ -463,8 +488,8 @@ class TestCommand:
             raise AssertionError("a finished file is made again")
 
         monkeypatch.setattr(mending, "make", never)
-        again = report.load(*files, **options)
-        rows = [one.row for one in report.measure_all(again, tmp_path / "out")]
+        again = report.load(*files, labels="y_test", input_range=(0, 1))
+        rows = [one.row for one in report.measure_all(again, out)]
         assert [row.name for row in rows] == [variant.name for variant in VARIANTS]
 
     def test_the_cells_are_the_lesson_s(self, files: tuple[Path, Path], tmp_path: Path) -> None:

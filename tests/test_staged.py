@@ -38,7 +38,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Counter:
     run = staging._Stage.run
 
     def counted(self: Any, *args: Any) -> None:
-        counts[self._node.name] += 1
+        counts.update(self.names)
         run(self, *args)
 
     monkeypatch.setattr(staging._Stage, "run", counted)
@@ -242,6 +242,34 @@ def test_small_models(name: str) -> None:
         expected = np.concatenate([np.asarray(simulated(row)) for row in rows])
         got = StagedRun(simulator, images, threads=4).outputs(params)
         assert np.mean(np.abs(got - expected) > 1e-5) < 0.02
+
+
+@pytest.mark.slow
+def test_joined_stages_compute_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = "ones"  # equal weights in several layers must not be taken for each other
+    image = keras.Input((8, 8, 2))
+    first = layers.Conv2D(2, 1, kernel_initializer=same, activation="relu")(image)
+    second = layers.Conv2D(2, 1, kernel_initializer=same)(layers.AveragePooling2D(2)(first))
+    both = layers.Add()([second, layers.MaxPooling2D(2)(image)])
+    scaled = 0.7 * layers.Concatenate()([both, second])
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(scaled)))
+    images = np.random.default_rng(2).random((120, 8, 8, 2), np.float32)
+    simulator = Simulator(model, images)
+    joined = StagedRun(simulator, images, threads=1)
+    monkeypatch.setattr(simulator, "joined_stages", None)
+    apart = StagedRun(simulator, images, threads=1)
+    names = [node.name for node in simulator.nodes[1:]]
+    (whole,), each = (run._workers[0].stages(names) for run in (joined, apart))
+    assert (whole.names, len(each)) == (names, len(names))
+    schemes = [
+        QuantScheme(weights(bits), TensorScheme(bits), TensorScheme(bits)) for bits in (3, 8)
+    ]
+    schemes.append(schemes[0].with_layer(simulator.layers[1], None))
+    for scheme in [*schemes, NOTHING]:
+        params = simulator.params(scheme)
+        np.testing.assert_array_equal(joined.outputs(params), apart.outputs(params))
+        for node in simulator.nodes:
+            np.testing.assert_array_equal(joined.values(node.name), apart.values(node.name))
 
 
 @pytest.mark.parametrize("second", ["itself", "the input", "its pooled averages"])

@@ -30,15 +30,19 @@ def _lab() -> Lab:
 
 def _accuracy(setting: Any) -> tuple[float, int]:
     """Return accuracy on all test images, and bytes of the weights; for the baseline's weights."""
-    from quant_tutorial import metrics, mnist, models
+    from quant_tutorial import metrics, mnist
     from quant_tutorial.lab import model_params
-    from quant_tutorial.simulate import Simulator
+    from quant_tutorial.simulate import StagedRun
 
-    data = mnist.load()
-    simulator = Simulator(models.load_baseline(), mnist.to_float(data.x_train[:1000]))
+    data, simulator = mnist.load(), _lab().simulator
     params = model_params(simulator, setting)
-    outputs = models.predict(simulator.simulated(params), mnist.to_float(data.x_test))
-    return metrics.accuracy(outputs, data.y_test), simulator.weight_bytes(params)
+    images = mnist.to_float(data.x_test)
+    run, outputs = StagedRun(simulator, images[:_IMAGES]), []
+    for start in range(0, len(images), _IMAGES):
+        run.set_images(images[start : start + _IMAGES])
+        outputs.append(run.outputs(params))
+    run.close()
+    return metrics.accuracy(np.concatenate(outputs), data.y_test), simulator.weight_bytes(params)
 
 
 def _no_setting(answer: Any) -> str | None:

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from quant_tutorial import metrics, tflite
@@ -96,6 +96,7 @@ def model_card(
     name: str,
     made: str,
     facts: CardFacts,
+    output: str | None = None,
 ) -> str:
     """Return the model card of a classifier's `.tflite` file, as Markdown (lesson 09).
 
@@ -113,18 +114,20 @@ def model_card(
         made: How the file was made, in whole sentences: model, method, bit widths, calibration or
             training.
         facts: What the card says about the model's use and data.
+        output: The name of the output that was evaluated, for a file with several.
 
     Raises:
-        ValueError: when the bytes are not a `.tflite` model with one input and one output, the name
-            is empty or longer than one line, `made` is empty, or the evaluation has another number
-            of classes.
+        ValueError: when the bytes are not a `.tflite` model, the name is empty or longer than one
+            line, `made` is empty, the evaluation has another number of classes, or the output of a
+            file with several is not chosen.
     """
     if not name.strip() or not name.isprintable():
         raise ValueError(f"name must be one line and not empty, got {name!r}.")
     if not made.strip():
         raise ValueError("made must say how the file was made, got nothing.")
-    source, target = tflite.input_output(model_bytes)
-    confusion = evaluation.confusion
+    sources, targets = tflite.inputs_outputs(model_bytes)
+    evaluated = tflite.chosen_output(model_bytes, output)
+    target, confusion = targets[evaluated], evaluation.confusion
     if confusion.shape != (target.shape[-1], target.shape[-1]):
         raise ValueError(
             f"evaluation has {len(confusion)} classes, the file's output {target.shape[-1]}: it is "
@@ -142,8 +145,9 @@ def model_card(
         versions=_card_versions(),
         facts=facts,
         images=images,
-        quantized=_QUANTIZED_INPUT if source.params else "",
-        dequantized=_QUANTIZED_OUTPUT if target.params else "",
+        largest="output" if len(targets) == 1 else f"value of output `{evaluated}`",
+        quantized=_QUANTIZED_INPUT if any(t.params for t in sources.values()) else "",
+        dequantized=_QUANTIZED_OUTPUT if any(t.params for t in targets.values()) else "",
         accuracy=accuracy,
         interval=interval,
         right=right,
@@ -184,7 +188,7 @@ Versions: {versions}. Licence of the weights: {facts.licence}.
 
 ## Metrics
 
-Accuracy: the share of the images whose largest output is at the right {facts.class_name}, with \
+Accuracy: the share of the images whose largest {largest} is at the right {facts.class_name}, with \
 Wilson's 95% interval, which says how far another sample of such images could differ.
 
 ## Evaluation data
@@ -221,7 +225,7 @@ def _card_facts(model_bytes: bytes) -> list[tuple[str, str]]:
         sizes(model_bytes),
         micro_refusal(model_bytes),
     )
-    source, target = tflite.input_output(model_bytes)
+    sources, targets = tflite.inputs_outputs(model_bytes)
     weights = {tensor.type for tensor in found.tensors if tensor.kind == "weights"}
     return [
         ("file", f"{size.file:,} bytes, SHA-256 `{hashlib.sha256(model_bytes).hexdigest()}`"),
@@ -230,8 +234,8 @@ def _card_facts(model_bytes: bytes) -> list[tuple[str, str]]:
         ("arena", f"at least {arena_bytes(model_bytes):,} bytes of memory at a time"),
         ("ops", ", ".join(f"`{op}`" for op in found.op_types)),
         ("integer only", f"{'yes' if found.integer_only else 'no'}: {found.reason}"),
-        ("input", _card_tensor(source)),
-        ("output", _card_tensor(target)),
+        *_card_ends("input", sources),
+        *_card_ends("output", targets),
         ("LiteRT for Microcontrollers", "takes it" if refusal is None else f"no: {refusal}"),
     ]
 
@@ -242,6 +246,14 @@ def _card_classes(confusion: NDArray[np.integer]) -> list[tuple[object, ...]]:
         (number, f"{int(row.sum()):,}", *_card_accuracy(int(row[number]), int(row.sum())))
         for number, row in enumerate(confusion)
         if row.sum()
+    ]
+
+
+def _card_ends(side: str, tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """List the inputs or the outputs, with their names where there are several."""
+    return [
+        (side if len(tensors) == 1 else f"{side} `{name}`", _card_tensor(tensor))
+        for name, tensor in tensors.items()
     ]
 
 

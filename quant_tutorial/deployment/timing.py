@@ -6,14 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from quant_tutorial import saving, tflite
+from quant_tutorial import flatbuffer, saving, tflite
 from quant_tutorial.arguments import checked_whole
-from quant_tutorial.tflite.running import batch_size, file_images, input_options
+from quant_tutorial.tflite.running import FileInputs, batch_size, file_inputs, input_options
 
 import numpy as np
-from numpy.typing import NDArray
 
 RECORDED = Path(__file__).parents[1] / "data" / "latency.json"
 
@@ -48,7 +47,7 @@ class Latency:
 
 def latency(
     model_bytes: bytes,
-    image: NDArray[np.float32],
+    image: Any,
     *,
     threads: int = 1,
     runs: int = 500,
@@ -64,7 +63,7 @@ def latency(
 
 def latencies(
     files: Mapping[str, bytes],
-    image: NDArray[np.float32],
+    image: Any,
     *,
     threads: int = 1,
     runs: int = 500,
@@ -83,8 +82,8 @@ def latencies(
 
     Args:
         files: The content of `.tflite` files by name.
-        image: One image as the float model takes it, shape (1, …). It is quantized before the
-            timing.
+        image: One image as the float model takes it, shape (1, …); for several inputs as for
+            `tflite.predict`. It is quantized before the timing.
         threads: How many threads LiteRT may use.
         runs: How many times each file is timed.
         warm_up: How many untimed runs precede the timed ones in each round.
@@ -144,19 +143,19 @@ def recorded_latencies(path: str | Path = RECORDED) -> tuple[Machine, ...]:
         ) from None
 
 
-def _input_of(name: str, model_bytes: bytes, image: NDArray[np.float32]) -> NDArray[np.generic]:
+def _input_of(name: str, model_bytes: bytes, image: Any) -> FileInputs:
     """Return the image in the form of the file's input.
 
     Raises:
         ValueError: for a file or an image that `tflite.predict` refuses.
     """
-    images = np.asarray(image)
-    if images.ndim == 0 or len(images) != 1:
-        raise ValueError(f"image must have the shape (1, …), got {images.shape}.")
+    if not isinstance(image, Mapping | list | tuple):  # they may hold several inputs
+        _require_one(image)
     try:
         # The time of a file that LiteRT computes wrongly would mean nothing.
-        tflite.predict(model_bytes, images)
-        size = batch_size(tflite.input_output(model_bytes)[0])
+        tflite.predict(model_bytes, image)
+        graph = flatbuffer.graph(model_bytes)
+        size = batch_size(graph)
         if size > 1:
             raise ValueError(
                 f"The file takes {size} images at a time, and the time of one is measured: convert "
@@ -166,18 +165,27 @@ def _input_of(name: str, model_bytes: bytes, image: NDArray[np.float32]) -> NDAr
         if name:
             error.add_note(f"This is about the file {name!r}.")
         raise
-    return file_images("image", images, tflite.input_output(model_bytes)[0])
+    found = file_inputs("image", image, graph)
+    for values in found.values():
+        _require_one(values)
+    return found
+
+
+def _require_one(image: Any) -> None:
+    images = np.asarray(image)
+    if images.ndim == 0 or len(images) != 1:
+        raise ValueError(f"image must have the shape (1, …), got {images.shape}.")
 
 
 def _timed(
-    model_bytes: bytes, image: NDArray[np.generic], threads: int, runs: int, warm_up: int
+    model_bytes: bytes, images: FileInputs, threads: int, runs: int, warm_up: int
 ) -> list[float]:
-    options = input_options(tflite.input_output(model_bytes)[0], image)
+    options = input_options(flatbuffer.graph(model_bytes), images)
     interpreter = tflite.make_interpreter(model_bytes, threads=threads, **options)
-    source = interpreter.get_input_details()[0]["index"]
     seconds = []
     for _ in range(warm_up + runs):
-        interpreter.set_tensor(source, image)  # a run may reuse the input's memory
+        for index, image in images.items():
+            interpreter.set_tensor(index, image)  # a run may reuse the input's memory
         start = time.perf_counter()
         interpreter.invoke()
         seconds.append(time.perf_counter() - start)

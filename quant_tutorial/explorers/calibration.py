@@ -271,10 +271,8 @@ def _moving_ends(
     points = _POINTS // 2 if bottom < 0 < top else _POINTS
     shares = np.arange(1, points + 1) / points
     places = np.concatenate([bottom * shares[::-1] if bottom else [], [np.nan], top * shares])
-    errors = [
-        (np.nan, np.nan)
-        if math.isnan(end)
-        else distribution.error(params_from_range(*((end, high) if end < 0 else (low, end)), bits))
-        for end in places.tolist()
-    ]
-    return places, np.array(errors).T
+    moving = places[~np.isnan(places)]
+    lows, highs = np.where(moving < 0, moving, low), np.where(moving < 0, high, moving)
+    errors = np.full((2, len(places)), np.nan)
+    errors[:, ~np.isnan(places)] = distribution.errors(params_from_range(lows, highs, bits, axis=0))
+    return places, errors

@@ -14,7 +14,7 @@ constants with their values.
 from quant_tutorial.flatbuffer.packing import constant_view, packed, unpacked
 from quant_tutorial.flatbuffer.parts import CASTS, FLOWING, WEIGHTED, Graph, Op, Tensor
 from quant_tutorial.flatbuffer.reading import graph, read
-from quant_tutorial.flatbuffer.writing import with_one_scale, with_packed, write
+from quant_tutorial.flatbuffer.writing import with_ends, with_one_scale, with_packed, write
 
 __all__ = [
     "CASTS",
@@ -28,6 +28,7 @@ __all__ = [
     "packed",
     "read",
     "unpacked",
+    "with_ends",
     "with_one_scale",
     "with_packed",
     "write",

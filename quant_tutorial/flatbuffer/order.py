@@ -74,8 +74,11 @@ def _callees(part: Any) -> Iterator[int]:
 
 def signatures_of(
     model: Any, parts: Sequence[Graph]
-) -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Return for each signature the names of its inputs and of its outputs."""
+) -> Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]]:
+    """Return for each signature of the main graph the tensors of its inputs and outputs, by name.
+
+    Those of other graphs are checked only.
+    """
     found = {}
     for number, raw in enumerate(model.signatureDefs or ()):
         owner = f"signature {number}"
@@ -86,7 +89,11 @@ def signatures_of(
         count = len(parts[raw.subgraphIndex].tensors)
         sides = []
         for entries in (raw.inputs or (), raw.outputs or ()):
-            checked_indices([entry.tensorIndex for entry in entries], count, f"an end of {owner}")
-            sides.append(tuple(checked_text(entry.name, owner) for entry in entries))
-        found[checked_text(raw.signatureKey, owner)] = sides[0], sides[1]
+            numbers = [entry.tensorIndex for entry in entries]
+            checked_indices(numbers, count, f"an end of {owner}")
+            names = [checked_text(entry.name, owner) for entry in entries]
+            sides.append(MappingProxyType(dict(zip(names, numbers, strict=True))))
+        key = checked_text(raw.signatureKey, owner)
+        if raw.subgraphIndex == 0:
+            found[key] = sides[0], sides[1]
     return MappingProxyType(found)

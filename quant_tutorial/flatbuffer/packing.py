@@ -31,7 +31,10 @@ def packed(q: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
 
 
 def constant_view(
-    content: bytearray, values: NDArray[np.generic], type_name: str | None = None
+    content: bytearray,
+    values: NDArray[np.generic],
+    type_name: str | None = None,
+    prefix: str = "",
 ) -> NDArray | None:
     """Return a writable view of the constant that holds just these values, flat (lesson 08).
 
@@ -41,6 +44,7 @@ def constant_view(
         content: A `.tflite` file that `read` accepts.
         values: As the file has them, the shape does not matter; 4- and 2-bit ones `packed`.
         type_name: The type in the file, by default that of the values.
+        prefix: What the constant's name begins with.
     """
     model = schema.Model.GetRootAs(content, 0)
     part = model.Subgraphs(0)
@@ -49,6 +53,8 @@ def constant_view(
         tensor = part.Tensors(index)
         data = model.Buffers(tensor.Buffer())
         if data.DataLength() != values.nbytes or TYPES[tensor.Type()] != wanted:
+            continue
+        if not (tensor.Name() or b"").startswith(prefix.encode()):
             continue
         view = data.DataAsNumpy().view(values.dtype)  # not a copy
         if np.array_equal(view, values.ravel()):

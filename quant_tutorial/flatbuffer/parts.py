@@ -22,6 +22,7 @@ CASTS = ("QUANTIZE", "DEQUANTIZE")
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _FLOATS = ("float", "bfloat", "complex")
 NOT_A_MODEL = "model_bytes is not a .tflite model"
+ORDERED = b"quant_tutorial.inputs_in_the_models_order"  # the name of a note in a file's metadata
 # Which input an op may leave out; recurrent and custom ops may leave out any.
 OPTIONAL = {
     "CONV_2D": 2,
@@ -119,14 +120,49 @@ class Graph:
     tensors: tuple[Tensor, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    # For each signature the names of its inputs and of its outputs.
-    signatures: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    # For each signature the tensors of its inputs and of its outputs, by name.
+    signatures: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]]
     size: int  # of the file, in bytes
     # How ops keep values for their next run, in this graph or another of the file: in tensors of
     # their own, as recurrent ops do, or in variables, which other ops read and write.
     memory: Literal["none", "tensors", "variables"]
     # The file's other graphs, which branches, loops and CALL_ONCE call, by their numbers from 1.
     others: tuple[Graph, ...] = field(default=(), kw_only=True)
+    # Whether the file says that its inputs stand in the order of the model's, which the caller
+    # knows. The converter puts them in another order and does not say so.
+    is_ordered: bool = field(default=False, kw_only=True)
+
+    @property
+    def inputs_by_name(self) -> dict[str, Tensor]:
+        """The inputs by the names that the file's signature gives them, in its order."""
+        return self._by_name(0, self.inputs)
+
+    @property
+    def outputs_by_name(self) -> dict[str, Tensor]:
+        """The outputs by the names that the file's signature gives them.
+
+        They are in the order of the model's outputs: that of the signature, in which a dictionary's
+        keys are sorted as Keras does it. The names output_0, output_1 and so on stand for places,
+        and a signature may hold output_10 before output_2.
+        """
+        found = self._by_name(1, self.outputs)
+        places = [f"output_{number}" for number in range(len(found))]
+        return {name: found[name] for name in (places if set(places) == set(found) else found)}
+
+    @property
+    def takes_lists(self) -> bool:
+        """Whether inputs may be given as a list: their order is the model's, or all there is."""
+        return self.is_ordered or not self.signatures
+
+    def _by_name(self, side: int, ends: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        for sides in self.signatures.values():
+            if set(sides[side].values()) == {tensor.index for tensor in ends}:
+                return {name: self.tensors[index] for name, index in sides[side].items()}
+        # A file without signatures.
+        names = [tensor.name for tensor in ends]
+        if len(set(names)) < len(names):
+            names = [f"{('input', 'output')[side]}_{place}" for place in range(len(names))]
+        return dict(zip(names, ends, strict=True))
 
     @property
     def all_ops(self) -> tuple[Op, ...]:

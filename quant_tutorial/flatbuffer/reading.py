@@ -18,6 +18,7 @@ from quant_tutorial.flatbuffer.packing import unpacked
 from quant_tutorial.flatbuffer.parts import (
     NOT_A_MODEL,
     OPTIONAL,
+    ORDERED,
     TYPES,
     WEIGHTED,
     Graph,
@@ -93,7 +94,13 @@ def _checked_graph(model_bytes: bytes) -> Graph:
     )
     memory = max((part.memory for part in parts), key=_MEMORIES.index)
     signatures = signatures_of(model, parts)
-    return replace(main, signatures=signatures, memory=memory, others=tuple(others))
+    return replace(
+        main,
+        signatures=signatures,
+        memory=memory,
+        others=tuple(others),
+        is_ordered=any(entry.name == ORDERED for entry in model.metadata or ()),
+    )
 
 
 def _layers(op: Op, suffixed: bool) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quant_tutorial.flatbuffer.packing import packed
+from quant_tutorial.flatbuffer.parts import ORDERED
 from quant_tutorial.flatbuffer.reading import graph, read
 
 import numpy as np
@@ -16,6 +17,36 @@ from ai_edge_litert.tools import flatbuffer_utils
 def write(model: Any) -> bytes:
     """Return the bytes of a file, from the objects that `read` returns (lesson 06)."""
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def with_ends(
+    model_bytes: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str], *, is_ordered: bool
+) -> bytes:
+    """Return a file with its inputs and outputs in another order and with other names (lesson 06).
+
+    Args:
+        model_bytes: The content of the file, with one signature.
+        inputs: The names of all inputs in the signature, in the new order, with their new names.
+        outputs: The same for the outputs.
+        is_ordered: Whether the file says from then on that its inputs may be given as a list, see
+            `Graph.is_ordered`.
+    """
+    model = read(model_bytes)
+    (signature,), part = model.signatureDefs, model.subgraphs[0]
+    for side, names in (("inputs", inputs), ("outputs", outputs)):
+        place = {name.encode(): number for number, name in enumerate(names)}
+        entries = sorted(getattr(signature, side), key=lambda entry, place=place: place[entry.name])
+        for entry, name in zip(entries, names.values(), strict=True):
+            entry.name = name.encode()
+        setattr(signature, side, entries)
+        setattr(part, side, np.array([entry.tensorIndex for entry in entries], np.int32))
+    if is_ordered:
+        model.buffers.append(schema.BufferT())
+        model.buffers[-1].data = np.ones(1, np.uint8)
+        note = schema.MetadataT()
+        note.name, note.buffer = ORDERED, len(model.buffers) - 1
+        model.metadata = [*(model.metadata or ()), note]
+    return write(model)
 
 
 def with_packed(model_bytes: bytes, indices: Iterable[int], bits: int) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quant_tutorial.affine import dequantize, quantize
-from quant_tutorial.arguments import checked_images
+from quant_tutorial.arguments import as_given, by_input, checked_images, require_same_count
 from quant_tutorial.flatbuffer import Tensor
 
 import numpy as np
@@ -35,10 +35,13 @@ class IntegerModel:
 
     steps: tuple[Step, ...]  # in the order in which they run
     tensors: tuple[Tensor, ...]  # as numbered in the file, with the lengths for one image
-    inputs: tuple[int, ...]  # indices of the tensors that hold the images
+    # Indices of the tensors that hold the images, and of the outputs, in the order of the model's.
+    inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     constants: Mapping[int, NDArray[np.generic]]  # inputs of ops that are not activations
     keeps_images: bool  # whether the first axis counts images throughout, so there may be several
+    input_names: tuple[str, ...]  # those of the file's signature
+    takes_lists: bool  # whether the file's inputs are in the order of its model's
 
     @property
     def input(self) -> int:
@@ -59,7 +62,7 @@ class IntegerModel:
         return indices[0]
 
 
-Images = NDArray[Any] | Sequence[NDArray[Any]]
+Images = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
 
 def run(model: IntegerModel, x: Images) -> Any:
@@ -68,8 +71,8 @@ def run(model: IntegerModel, x: Images) -> Any:
     Args:
         model: The model, from `load`.
         x: Integers of the input tensor's type, shape (n, …), n ≥ 1; float32 images where the file
-            begins with a QUANTIZE op for them. For a model with several inputs, a list with such an
-            array for each.
+            begins with a QUANTIZE op for them. For a model with several inputs, a mapping from
+            their names to such arrays, or a list, as for `tflite.predict`.
 
     Returns:
         An array, or a list with one for each of several outputs.
@@ -104,7 +107,7 @@ def predict(model: IntegerModel, x: Images) -> Any:
     Args:
         model: The model, from `load`.
         x: Images as the float model takes them, shape (n, …), n ≥ 1. For a model with several
-            inputs, a list with such an array for each.
+            inputs, a mapping from their names to such arrays, or a list, as for `tflite.predict`.
 
     Returns:
         An array, or a list with one for each of several outputs.
@@ -117,7 +120,7 @@ def predict(model: IntegerModel, x: Images) -> Any:
         entry = model.tensors[index]
         images = checked_images(name, images, entry.shape[1:])
         entries.append(images if entry.params is None else quantize(images, entry.params))
-    outputs = run(model, _joined(entries))
+    outputs = run(model, as_given(dict(zip(model.input_names, entries, strict=True))))
     exits = [model.tensors[index].params for index in model.outputs]
     pairs = zip(outputs if len(exits) > 1 else [outputs], exits, strict=True)
     return _joined([q if params is None else dequantize(q, params) for q, params in pairs])
@@ -129,16 +132,13 @@ def _joined(arrays: list[NDArray[Any]]) -> Any:
 
 def _named(model: IntegerModel, x: Images) -> list[tuple[str, NDArray[Any], int]]:
     """Return each input's images, with their name for messages and the index of the tensor."""
-    if len(model.inputs) == 1:
-        return [("x", x, model.inputs[0])]
-    if not isinstance(x, list | tuple) or len(x) != len(model.inputs):
-        names = ", ".join(repr(model.tensors[index].name) for index in model.inputs)
-        raise ValueError(
-            f"x must be a list of {len(model.inputs)} arrays, one for each input: {names}."
-        )
-    if len({len(images) for images in x}) > 1:
-        raise ValueError(f"x must hold equally many images for each input, got {[*map(len, x)]}.")
-    return [(f"x[{n}]", images, model.inputs[n]) for n, images in enumerate(x)]
+    given = by_input("x", x, model.input_names, listed=model.takes_lists)
+    if len(given) > 1:
+        require_same_count("x", given)
+    return [
+        ("x" if len(given) == 1 else f"x[{name!r}]", images, index)
+        for (name, images), index in zip(given.items(), model.inputs, strict=True)
+    ]
 
 
 def _checked(model: IntegerModel, x: Images) -> dict[int, NDArray[Any]]:

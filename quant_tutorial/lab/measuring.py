@@ -41,8 +41,8 @@ class Lab:
     """Measures settings on test images and on drawings, and makes their files (lesson 10).
 
     The images are taken in a random order, the same each time, so that the first thousand are a
-    fair sample. Besides the float baseline, only one model is kept in memory at a time, because
-    each needs 16 kB an image.
+    fair sample. Every model is loaded once. Besides the float baseline, the values of only one are
+    kept in memory at a time, because they need 16 kB an image.
 
     Attributes:
         images, labels: The test images in that order.
@@ -65,9 +65,10 @@ class Lab:
         labels: NDArray[np.integer],
     ) -> None:
         self._calibration, self._given = calibration, images
-        self._baseline = _Bench(Simulator(model, calibration), images)
+        self._baseline = _Bench(Simulator(model, calibration), None, images)
         self._float = StagedRun(self._baseline.simulator, images[:1], threads=1)
         self._other: tuple[str, _Bench] | None = None
+        self._loaded: dict[str, tuple[Simulator, ModelParams]] = {}
         order = self._baseline.run.sample(len(images))
         self.images, self.labels = images[order], labels[order]
         self._in_float = self._baseline.simulator.params(IN_FLOAT)
@@ -101,6 +102,15 @@ class Lab:
             bench.simulator.weight_bytes(params),
             bench.sqnr(params),
         )
+
+    def outputs(self, setting: Setting, images: int | None = None) -> NDArray[np.float32]:
+        """Return the logits of a setting's model, shape (images, 10), for images as in `measure`.
+
+        Raises:
+            ValueError, FileNotFoundError: as for `measure`.
+        """
+        bench = self._bench(setting.source)
+        return bench.outputs(bench.params(setting), images)
 
     def logits(
         self, setting: Setting, image: NDArray[np.float32]
@@ -178,17 +188,19 @@ class Lab:
             if self._other is not None:
                 self._other[1].close()
                 self._other = None  # frees its memory before the next model is loaded
-            self._other = source, self._loaded(source)
+            if source not in self._loaded:
+                self._loaded[source] = self._load(source)
+            floats = self._baseline.floats if source in ROUNDED else None
+            self._other = source, _Bench(*self._loaded[source], self._given, floats)
         return self._other[1]
 
-    def _loaded(self, source: str) -> _Bench:
+    def _load(self, source: str) -> tuple[Simulator, ModelParams]:
+        """Load a trained or rounded model, calibrate it, and return it with its own parameters."""
         if source in ROUNDED:
             rounded = rounding.load(source)
-            simulator = Simulator(rounded.model, self._calibration)
-            return _Bench(simulator, self._given, rounded.params, self._baseline.floats)
+            return Simulator(rounded.model, self._calibration), rounded.params
         model = qat.load_trained(source)
-        simulator = Simulator(qat.float_model(model), self._calibration)
-        return _Bench(simulator, self._given, qat.trained_params(model))
+        return Simulator(qat.float_model(model), self._calibration), qat.trained_params(model)
 
 
 class _Bench:
@@ -196,8 +208,8 @@ class _Bench:
 
     Args:
         simulator: The model.
-        images: The test images.
         own: The parameters with which its weights were trained, or rounded better.
+        images: The test images.
         floats: The values of each node on the sample in the float model that this one stands for,
             by name. By default the model itself is that model.
     """
@@ -205,8 +217,8 @@ class _Bench:
     def __init__(
         self,
         simulator: Simulator,
+        own: ModelParams | None,
         images: NDArray[np.float32],
-        own: ModelParams | None = None,
         floats: dict[str, NDArray[np.float32]] | None = None,
     ) -> None:
         self.simulator, self.own = simulator, own

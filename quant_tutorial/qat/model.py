@@ -36,14 +36,11 @@ from quant_tutorial.simulate import (
     with_params,
 )
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 def quantize_aware(
     model: keras.Model,
     scheme: QuantScheme,
-    calibration: NDArray[np.float32],
+    calibration: Any,
     *,
     ranges: Ranges = "learned",
 ) -> keras.Model:
@@ -54,10 +51,12 @@ def quantize_aware(
     outputs are those of `simulate` with the same scheme. Batch norm is folded. Lesson 08.
 
     Args:
-        model: A built Sequential or functional model, trained in float.
+        model: A built Sequential or functional model, trained in float. With several outputs, give
+            `compile` the losses as a list in their order, or by the keys where the model returns a
+            dictionary; by names, they are those of the layers with `_quant` behind.
         scheme: Bit widths and the rest, for each kind of tensor and for single layers.
-        calibration: Images as the model takes them, shape (n, …). The scheme's calibrators choose
-            the initial ranges from them.
+        calibration: Images as the model takes them, shape (n, …); of several inputs a mapping or a
+            list, see `Simulator`. The scheme's calibrators choose the initial ranges from them.
         ranges: How the ranges change during training; see `Quantizer`.
 
     Raises:

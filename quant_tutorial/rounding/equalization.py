@@ -40,7 +40,7 @@ def equalize(model: keras.Model, *, relu6: str = "keep") -> keras.Model:
     A ReLU6 is not such a function: it clips at 6, and would clip elsewhere after the division.
 
     Args:
-        model: A built Sequential or functional model with one input and one output.
+        model: A built Sequential or functional model.
         relu6: "keep" leaves pairs of layers with a ReLU6 between them as they are. "relu" replaces
             each ReLU6 with a ReLU first, as AIMET does: the outputs then change for images on which
             an activation exceeds 6.
@@ -110,7 +110,7 @@ def _next_weighted(model: keras.Model, layer: keras.Layer) -> keras.Layer | None
             if not isinstance(other, _layers.InputLayer)
             and any(tensor is layer.output for tensor in keras.tree.flatten(other.input))
         ]
-        if len(users) != 1 or layer.output is model.outputs[0]:
+        if len(users) != 1 or any(layer.output is tensor for tensor in model.outputs):
             return None
         (layer,) = users
         if isinstance(layer, WEIGHTED):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from quant_tutorial.affine import QuantParams
 from quant_tutorial.arguments import checked_choice, checked_whole
@@ -36,7 +37,7 @@ _NUMBERS = 2**25  # of a layer's input rows at most, so that they take 128 MB
 def adaround(
     simulator: Simulator,
     scheme: QuantScheme,
-    images: NDArray[np.float32],
+    images: Any,
     *,
     steps: int = 1500,
     seed: int = 0,
@@ -54,7 +55,8 @@ def adaround(
     Args:
         simulator: The model.
         scheme: Bit widths and the rest, for each kind of tensor and for single layers.
-        images: Unlabelled images as the model takes them, shape (n, …).
+        images: Unlabelled images as the model takes them, shape (n, …); of several inputs a mapping
+            or a list, see `Simulator`.
         steps: How many steps Adam makes for each layer.
         seed: The random seed.
         rows: How many rows of a layer's inputs are used at most, drawn at random.
@@ -94,7 +96,7 @@ def adaround(
 def refine(
     simulator: Simulator,
     rounded: Rounded,
-    images: NDArray[np.float32],
+    images: Any,
     *,
     sweeps: int = 5,
     seed: int = 0,
@@ -110,7 +112,8 @@ def refine(
     Args:
         simulator: The model that was rounded.
         rounded: The result of a rounding method.
-        images: Unlabelled images as the model takes them, shape (n, …).
+        images: Unlabelled images as the model takes them, shape (n, …); of several inputs a mapping
+            or a list, see `Simulator`.
         sweeps: How many times each weight is tried one step down and one up, at most.
         seed: The random seed.
         rows: How many rows of a layer's inputs are used at most, drawn at random.

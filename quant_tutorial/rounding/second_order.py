@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from quant_tutorial.affine import quantize
 from quant_tutorial.arguments import checked_choice
@@ -22,9 +23,6 @@ from quant_tutorial.rounding.walk import (
 )
 from quant_tutorial.scheme import QuantScheme
 from quant_tutorial.simulate import Simulator
-
-import numpy as np
-from numpy.typing import NDArray
 
 
 def nearest(simulator: Simulator, scheme: QuantScheme) -> Rounded:
@@ -49,7 +47,7 @@ def nearest(simulator: Simulator, scheme: QuantScheme) -> Rounded:
 def gptq(
     simulator: Simulator,
     scheme: QuantScheme,
-    images: NDArray[np.float32],
+    images: Any,
     *,
     damp: float = 0.01,
     by_activity: bool = False,
@@ -66,7 +64,8 @@ def gptq(
     Args:
         simulator: The model.
         scheme: Bit widths and the rest, for each kind of tensor and for single layers.
-        images: Unlabelled images as the model takes them, shape (n, …).
+        images: Unlabelled images as the model takes them, shape (n, …); of several inputs a mapping
+            or a list, see `Simulator`.
         damp: The share of the Hessian's mean diagonal that is added to the diagonal.
         by_activity: Whether the inputs with the largest values are rounded first.
         scales: Where the scales of the weights come from: "scheme" for the scheme's calibrator,
@@ -96,7 +95,7 @@ def gptq(
 def correct_bias(
     simulator: Simulator,
     rounded: Rounded,
-    images: NDArray[np.float32],
+    images: Any,
     *,
     progress: bool = False,
 ) -> Rounded:
@@ -111,7 +110,8 @@ def correct_bias(
     Args:
         simulator: The model that was rounded.
         rounded: The result of a rounding method.
-        images: Unlabelled images as the model takes them, shape (n, …).
+        images: Unlabelled images as the model takes them, shape (n, …); of several inputs a mapping
+            or a list, see `Simulator`.
         progress: Whether to show a progress bar.
 
     Raises:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from quant_tutorial import models
 from quant_tutorial.affine import QuantParams, dequantize
-from quant_tutorial.arguments import checked_images
 from quant_tutorial.frameworks import keras
 from quant_tutorial.rounding.matrices import (
     Moments,
@@ -99,7 +98,7 @@ class Choice(NamedTuple):
 def round_layers(
     simulator: Simulator,
     params: ModelParams,
-    images: NDArray[np.float32],
+    images: Any,
     choose: Callable[[Task], Choice],
     *,
     parts: int = 1,
@@ -110,7 +109,8 @@ def round_layers(
     Args:
         simulator: The model.
         params: The quantization parameters of a scheme; a layer without any stays in float.
-        images: Images as the model takes them, shape (n, …).
+        images: Images as the model takes them, shape (n, …); of several inputs a mapping or a list,
+            see `Simulator`.
         choose: Rounds one layer.
         parts: How many parts of a layer's work `choose` reports with `task.advance`.
         progress: Whether to show a progress bar.
@@ -119,7 +119,7 @@ def round_layers(
         ValueError: for images that the model does not take, when there is no layer to round, and
             for weights of more than 8 bits.
     """
-    images = checked_images("images", images, simulator.model.input_shape[1:])
+    given = simulator.by_input("images", images)
     check_weights(simulator, params)
     names = [name for name, chosen in params.weights.items() if chosen is not None]
     bar = keras.utils.Progbar(len(names) * parts, verbose=int(progress), unit_name="part")
@@ -139,8 +139,8 @@ def round_layers(
     for node in simulator.nodes:
         sources = simulator.sources(node)
         if not sources:
-            floats[node.name] = images
-            values[node.name] = _rounded(images, node, params)
+            floats[node.name] = given[node.name]
+            values[node.name] = _rounded(given[node.name], node, params)
             continue
         held = [values[source.name] for source in sources]
         float_held = [floats[source.name] for source in sources]

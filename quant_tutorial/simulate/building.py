@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from quant_tutorial import models
 from quant_tutorial.frameworks import keras
 from quant_tutorial.simulate.operations import Function, WithConstant
 from quant_tutorial.simulate.walking import all_operations
@@ -23,7 +24,7 @@ class Builder:
 
     def __init__(self, model: keras.Model) -> None:
         self._reserved = {operation.name for operation in all_operations(model)}
-        self._taken: set[str] = set()
+        self._taken = set(models.input_names(model))
         self._own = ""  # the name of the operation at hand
 
     def begin(self, operation: Any) -> None:

@@ -17,7 +17,7 @@ from quant_tutorial.simulate.building import Builder
 from quant_tutorial.simulate.kinds import has_no_effect
 from quant_tutorial.simulate.refusals import require_known
 from quant_tutorial.simulate.rewriting import LAYERS, OPERATIONS
-from quant_tutorial.simulate.walking import all_operations, layer_of, walk
+from quant_tutorial.simulate.walking import all_operations, in_order, walk
 
 
 def canonical(model: keras.Model) -> keras.Model:
@@ -45,7 +45,8 @@ def canonical(model: keras.Model) -> keras.Model:
         if has_no_effect(operation):
             return args[0]
         if isinstance(operation, keras.Model):
-            return run(models.layer_graph(operation), keras.tree.flatten(args[0]))
+            graph = models.layer_graph(operation)
+            return run(graph, in_order(graph, args[0]))
         build.begin(operation)
         if isinstance(operation, keras.layers.Layer):
             return LAYERS[type(operation)](build, operation, *args)
@@ -60,10 +61,14 @@ def rewritten(
     """Return a functional model whose outputs a function computes (lesson 05).
 
     Args:
-        model: The model whose inputs and name it has.
+        model: The model whose inputs, name, and structure of inputs and outputs it has.
         run: Takes that model and the new model's inputs, and returns its outputs.
     """
-    inputs = [keras.Input(x.shape[1:], dtype=x.dtype, name=layer_of(x).name) for x in model.inputs]
+    names = models.input_names(model)
+    inputs = [
+        keras.Input(x.shape[1:], dtype=x.dtype, name=name)
+        for name, x in zip(names, model.inputs, strict=True)
+    ]
     outputs = run(model, inputs)
-    ends = (ends if len(ends) > 1 else ends[0] for ends in (inputs, outputs))
-    return keras.Model(*ends, name=model.name)
+    pack = keras.tree.pack_sequence_as
+    return keras.Model(pack(model.input, inputs), pack(model.output, outputs), name=model.name)

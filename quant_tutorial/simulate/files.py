@@ -20,7 +20,7 @@ one step.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -88,8 +88,9 @@ def int8_file(
         narrow = {n: p for n, p in params.weights.items() if p.bits <= PACKED_BITS}
         content = _packed(content, narrow.keys())
         content = _with_one_scale(content, {n for n, p in narrow.items() if p.axis is None})
-    entry = params.activations[nodes(model)[0].name]
-    _require_as_simulated(content, simulated, model, params, (entry.minimum, entry.maximum))
+    entries = {n.name: params.activations[n.name] for n in nodes(model) if not n.sources}
+    ranges = {name: (entry.minimum, entry.maximum) for name, entry in entries.items()}
+    _require_as_simulated(content, simulated, model, params, ranges)
     return content
 
 
@@ -122,7 +123,7 @@ def _require_as_simulated(
     simulated: keras.Model,
     model: keras.Model,
     params: ModelParams,
-    input_range: tuple[float, float] | None,
+    input_range: Mapping[str, tuple[float, float]] | None,
 ) -> None:
     """Raise a ValueError for a new file that does not compute what the simulation does.
 
@@ -131,7 +132,7 @@ def _require_as_simulated(
         simulated: The copy that it was made from, which gets the values of the integers here.
         model: The model.
         params: The parameters.
-        input_range: The range of its input, if it is known.
+        input_range: The range of each input by its name, if they are known.
     """
     values = {
         name: q * np.float32(params.weights[name].scale)

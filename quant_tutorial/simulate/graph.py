@@ -1,8 +1,10 @@
 """Find the tensors of a Keras model that LiteRT quantizes, its nodes, in the graph (lesson 05).
 
-A *node* is a tensor that holds integers in a full-integer model: the input, the output of the
+A *node* is a tensor that holds integers in a full-integer model: each input and output of the
 model, and the output of each convolution, dense layer, addition and so on with the activation fused
 into it. Max pooling, flatten, reshape and zero padding have no node, because they only move values.
+An output of the model that further layers read has a node of its own, with which none of them is
+fused.
 
 | a node's `kind` | layers | its quantization parameters |
 | --- | --- | --- |
@@ -63,7 +65,7 @@ class Node:
     layer: str
     end: str
     kind: Literal["range", "same", "fixed"]
-    sources: tuple[str, ...]  # the nodes it is computed from; none for the input
+    sources: tuple[str, ...]  # the nodes it is computed from; none for an input of the model
     weights: str | None  # the layer whose weights it needs
     constant: str | None = None  # the `WithConstant` layer whose constant it needs
     like: str = ""  # the node whose range it takes: its own, or that of a concatenation after it
@@ -80,8 +82,8 @@ def prepare(model: keras.Model) -> keras.Model:
     for what is rewritten, and `folding` for what is folded. Lesson 05.
 
     Args:
-        model: A built Sequential or functional model with one input and one output. It may hold
-            further models, use layers several times, and compute with operators and `keras.ops`.
+        model: A built Sequential or functional model. It may hold further models, use layers
+            several times, and compute with operators and `keras.ops`.
 
     Raises:
         ValueError: for a model of another kind, for weights that are not finite or not float32, or
@@ -92,7 +94,9 @@ def prepare(model: keras.Model) -> keras.Model:
     models.require_float32(graph)
     models.require_same_shapes(graph)
     models.require_finite_weights(graph)
-    return fold(canonical(graph))
+    written = canonical(graph)
+    _require_computing(written)
+    return fold(written)
 
 
 class _Readers:
@@ -171,7 +175,7 @@ def nodes(model: keras.Model) -> tuple[Node, ...]:
             like=name,
             ends=_FIXED.get(activation(layer) or "", (0.0, 1.0)),
         )
-    if len(found) < 2:
+    if not any(node.sources for node in found.values()):
         raise ValueError(f"model {model.name} computes nothing that could be quantized.")
     return tuple(_with_calibration(_with_shared_ranges(found, readers), readers))
 
@@ -256,15 +260,18 @@ def rebuild(
         return copy or type(layer).from_config(layer.get_config())
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        # Cloning does not call the input layer, so a layer that reads the input gets its node here.
-        args = keras.tree.map_structure(lambda x: entry if x is image else x, args)
+        # Cloning does not call input layers, so a layer that reads an input gets its node here.
+        args = keras.tree.map_structure(lambda x: entries.get(id(x), x), args)
         output = layer(*args, **kwargs)
         return after(ends[layer.name], output) if layer.name in ends else output
 
-    image = keras.Input(model.input_shape[1:], name=found[0].name)
-    entry = after(found[0], image)
+    inputs = [keras.Input(x.shape[1:], name=layer_of(x).name) for x in model.inputs]
+    entries = {id(x): after(ends[layer_of(x).name], x) for x in inputs}
     copy = keras.models.clone_model(
-        model, input_tensors=image, clone_function=clone, call_function=call
+        model,
+        input_tensors=keras.tree.pack_sequence_as(model.input, inputs),
+        clone_function=clone,
+        call_function=call,
     )
     for layer in model.layers:
         if type(copy.get_layer(layer.name)) is type(layer):
@@ -341,22 +348,40 @@ def activation(layer: keras.Layer) -> str | None:
 
 def _functional(model: keras.Model) -> keras.Model:
     model = models.layer_graph(model)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            f"model must have one input and one output, it has {len(model.inputs)} and "
-            f"{len(model.outputs)}: give keras.Model(x, y) of one output y and the only input x "
-            "that it is computed from."
-        )
-    if not model.inputs[0].dtype.startswith(("float", "bfloat")):
-        raise ValueError(
-            f"model must take floats, its input holds {model.inputs[0].dtype} values, which are "
-            "not quantized: build it with an Input of floats, and do before it what needs integers."
-        )
-    shape = model.inputs[0].shape
-    if None in shape[1:]:
-        raise ValueError(
-            f"model must take images of a fixed size, its input has the shape {shape}: build it "
-            "again with the size of your images, as keras.Input((height, width, channels)), and "
-            "copy the weights: new.set_weights(model.get_weights())."
-        )
+    for name, tensor in zip(models.input_names(model), model.inputs, strict=True):
+        own = _entry(name, model)
+        if not tensor.dtype.startswith(("float", "bfloat")):
+            raise ValueError(
+                f"model must take floats, {own} holds {tensor.dtype} values, which are not "
+                "quantized: build it with an Input of floats, and do before it what needs integers."
+            )
+        if None in tensor.shape[1:]:
+            raise ValueError(
+                f"model must take images of a fixed size, {own} has the shape {tensor.shape}: "
+                "build it again with the size of your images, as keras.Input((height, width, "
+                "channels)), and copy the weights: new.set_weights(model.get_weights())."
+            )
     return models.single_ended(model)
+
+
+def _require_computing(model: keras.Model) -> None:
+    """Raise a ValueError for an input that is not read, or is an output as it is."""
+    read = {
+        id(tensor) for layer in model.layers for tensor in layer._inbound_nodes[0].input_tensors
+    }
+    for name, tensor in zip(models.input_names(model), model.inputs, strict=True):
+        own = _entry(name, model)
+        if any(tensor is output for output in model.outputs):
+            raise ValueError(
+                f"model must compute its outputs, and it returns {own} as it is: give "
+                "keras.Model(inputs, outputs) without this output."
+            )
+        if id(tensor) not in read:
+            raise ValueError(
+                f"model must compute something from each input, and no layer reads {own}: give "
+                "keras.Model(inputs, outputs) without this input."
+            )
+
+
+def _entry(name: str, model: keras.Model) -> str:
+    return f"its input {name}" if len(model.inputs) > 1 else "its input"

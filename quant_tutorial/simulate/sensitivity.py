@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quant_tutorial import metrics
 from quant_tutorial.affine import QuantParams, fake_quantize
@@ -37,6 +37,8 @@ def layer_sensitivity(
     labels: NDArray[np.integer],
     scheme: QuantScheme,
     layers: Iterable[str] | None = None,
+    *,
+    output: str | int | None = None,
 ) -> list[Sensitivity]:
     """Quantize one layer at a time, then leave one at a time in float (lesson 05).
 
@@ -49,15 +51,18 @@ def layer_sensitivity(
         labels: The images' true classes, shape (images,).
         scheme: The scheme of the layers that are quantized.
         layers: The layers to measure, by default all.
+        output: Of a model with several outputs, the one that is measured: its key in a dictionary,
+            or its number in a list.
 
     Raises:
-        ValueError: for a layer that the model does not have, and for a model with one output.
+        ValueError: for a layer or an output that the model does not have, and for an output that
+            holds a single number.
     """
-    _require_classes(simulator)
-    reference = run.outputs(simulator.params(IN_FLOAT))
+    chosen = _classifier(simulator, output)
+    reference = chosen(run.outputs(simulator.params(IN_FLOAT)))
 
     def measure(tried: QuantScheme) -> tuple[float, float]:
-        outputs = run.outputs(simulator.params(tried))
+        outputs = chosen(run.outputs(simulator.params(tried)))
         return metrics.accuracy(outputs, labels), metrics.sqnr_db(reference, outputs)
 
     return [
@@ -103,6 +108,7 @@ def search_bits(
     weight_bytes: int | None = None,
     widths: Sequence[int] = (8, 7, 6, 5, 4, 3, 2),
     executor: Executor | None = None,
+    output: str | int | None = None,
 ) -> Search:
     """Search how many bits the weights of each layer need, greedily (lesson 05).
 
@@ -126,21 +132,24 @@ def search_bits(
         executor: Where the mixes of a step are measured at the same time, from the module
             `executor`. By default here, one after another, which is faster unless a measurement
             takes seconds: each one sends the model and the images along.
+        output: As for `layer_sensitivity`.
 
     Raises:
         ValueError: unless exactly one limit is given, for an accuracy outside 0 to 1, for widths
-            that do not decrease, or for a model with one output.
+            that do not decrease, for an output that the model does not have, or one that holds a
+            single number.
     """
     _check_limits(accuracy, weight_bytes, widths)
-    _require_classes(simulator)
+    _classifier(simulator, output)
     if executor is None:
-        function, argument = _Meter.mix, _Meter(simulator, run, labels, scheme)
+        function, argument = _Meter.mix, _Meter(simulator, run, labels, scheme, output)
     else:
-        function, argument = _mix, pickle.dumps((simulator, run.images, labels, scheme))
+        function, argument = _mix, pickle.dumps((simulator, run.images, labels, scheme, output))
 
     def measure(mixes: list[dict[str, int]]) -> list[Mix]:
         tasks = [Task(f"the weight bits {bits}", function, (argument, bits)) for bits in mixes]
-        found = {task.name: mix for task, mix in run_tasks(tasks, executor)}
+        # The last layer's mix first: a run keeps what the layers before it compute.
+        found = {task.name: mix for task, mix in run_tasks(reversed(tasks), executor)}
         return [found[task.name] for task in tasks]
 
     path = measure([dict.fromkeys(simulator.weights, widths[0])])
@@ -169,13 +178,15 @@ class _Meter:
         run: StagedRun,
         labels: NDArray[np.integer],
         scheme: QuantScheme,
+        output: str | int | None,
     ) -> None:
         self._simulator, self._run, self._labels, self._scheme = simulator, run, labels, scheme
-        self._reference = run.outputs(simulator.params(IN_FLOAT))
+        self._chosen = _classifier(simulator, output)
+        self._reference = self._chosen(run.outputs(simulator.params(IN_FLOAT)))
 
     def mix(self, bits: dict[str, int]) -> Mix:
         params = self._simulator.params(with_weight_bits(self._scheme, bits))
-        outputs = self._run.outputs(params)
+        outputs = self._chosen(self._run.outputs(params))
         return Mix(
             bits,
             self._simulator.weight_bytes(params),
@@ -187,24 +198,42 @@ class _Meter:
 @lru_cache(1)
 def _meter(content: bytes) -> _Meter:
     """Make the meter in another process, for all tasks of a search that come to it."""
-    simulator, images, labels, scheme = pickle.loads(content)
-    return _Meter(simulator, StagedRun(simulator, images, threads=1), labels, scheme)
+    simulator, images, labels, scheme, output = pickle.loads(content)
+    return _Meter(simulator, StagedRun(simulator, images, threads=1), labels, scheme, output)
 
 
 def _mix(content: bytes, bits: dict[str, int]) -> Mix:
     return _meter(content).mix(bits)
 
 
-def _require_classes(simulator: Simulator) -> None:
-    shape = simulator.model.output_shape
+def _classifier(simulator: Simulator, output: str | int | None) -> Callable[[Any], Any]:
+    """Return a function that takes out of the model's outputs the one that is measured."""
+    model = simulator.model
+    several = isinstance(model.output, Mapping | list | tuple)
+    if several:
+        is_named = isinstance(model.output, Mapping)
+        known = list(model.output if is_named else range(len(model.output)))
+        if output not in known:
+            raise ValueError(
+                f"output must say which of the outputs of model {model.name} is measured, one of "
+                f"{', '.join(map(repr, known))}, got {output!r}."
+            )
+    elif output is not None:
+        raise ValueError(f"output is for a model of several outputs, and {model.name} has one.")
+
+    def chosen(outputs: Any) -> Any:
+        return outputs[output] if several else outputs
+
+    shape = getattr(chosen(model.output), "shape", ())
     if len(shape) != 2 or shape[1] < 2:
         raise ValueError(
-            f"model {simulator.model.name} must return one number for each of two classes or more, "
+            f"model {model.name} must return one number for each of two classes or more, "
             f"its output has the shape {shape}. Of a model with one logit make one with two: a "
             "Dense(2) whose weights and bias are 0 for the first class and those of the old layer "
             "for the second predicts the same classes. For a regression, compare run.outputs of a "
             "scheme and of the float model with metrics.sqnr_db."
         )
+    return chosen
 
 
 def _check_limits(accuracy: float | None, weight_bytes: int | None, widths: Sequence[int]) -> None:

@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 from quant_tutorial import models
 from quant_tutorial.affine import QuantParams, fake_quantize, params_from_range
-from quant_tutorial.arguments import checked_images
+from quant_tutorial.arguments import ModelInput, checked_inputs
 from quant_tutorial.calibration import Statistics, weight_params
 from quant_tutorial.frameworks import keras
 from quant_tutorial.metrics import packed_bytes
 from quant_tutorial.scheme import QuantScheme, TensorScheme
 from quant_tutorial.simulate.fake_quantize import FakeQuantize
 from quant_tutorial.simulate.graph import Node, nodes, prepare, rebuild
-from quant_tutorial.simulate.stages import convert_stages
+from quant_tutorial.simulate.stages import convert_stages, join_stages
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +80,10 @@ class Simulator:
         weights: The float weights by layer, output channels on the last axis.
 
     Args:
-        model: A built Sequential or functional model with one input and one output.
-        calibration: Images as the model takes them, shape (n, …). The ranges of the activations are
+        model: A built Sequential or functional model. Its outputs keep their structure, such as a
+            list or a dictionary.
+        calibration: Images as the model takes them, shape (n, …); of several inputs a mapping from
+            their names, or a list, see `arguments.by_input`. The ranges of the activations are
             measured on them once, with the float weights.
 
     Raises:
@@ -89,7 +91,7 @@ class Simulator:
             floats, not finite or of the wrong shape.
     """
 
-    def __init__(self, model: keras.Model, calibration: NDArray[np.float32]) -> None:
+    def __init__(self, model: keras.Model, calibration: Any) -> None:
         self.model = prepare(model)
         self.nodes: tuple[Node, ...] = nodes(self.model)
         self._by_name = {node.name: node for node in self.nodes}
@@ -98,6 +100,24 @@ class Simulator:
         # The caches are bounded, and hold no reference to the simulator, so that it can be freed.
         self._range = lru_cache(_KEPT)(partial(_activation_params, self._measured(calibration)))
         self._shared = lru_cache(_KEPT)(partial(_weight_params, self.weights))
+
+    def by_input(self, name: str, images: Any) -> dict[str, NDArray[np.float32]]:
+        """Return images by the inputs' nodes, as arrays that the model takes.
+
+        Args:
+            name: The name of the argument, for the error messages.
+            images: What `arguments.checked_inputs` takes.
+
+        Raises:
+            ValueError: as `arguments.checked_inputs`.
+        """
+        names = models.input_names(self.model)
+        entries = {
+            name: ModelInput(tuple(x.shape), np.dtype(np.float32))
+            for name, x in zip(names, self.model.inputs, strict=True)
+        }
+        listed = models.has_ordered_inputs(self.model)
+        return checked_inputs(name, images, entries, listed=listed)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs to have the same simulator, with empty caches."""
@@ -145,6 +165,11 @@ class Simulator:
         """The model cut at its nodes into files for LiteRT, converted once and then shared."""
         return convert_stages(self.model, self.nodes)
 
+    @cached_property
+    def joined_stages(self) -> bytes | None:
+        """One file that runs all stages, if they can be joined; see `stages.join_stages`."""
+        return join_stages(self.stages, self.nodes)
+
     def sources(self, node: Node) -> list[Node]:
         """List the nodes that a node is computed from."""
         return [self._by_name[name] for name in node.sources]
@@ -175,16 +200,18 @@ class Simulator:
         biases = values - sum(count for count, _ in parts)
         return sum(packed_bytes(count, bits) for count, bits in parts) + 4 * biases
 
-    def _measured(self, images: NDArray[np.float32]) -> dict[str, Statistics]:
+    def _measured(self, images: Any) -> dict[str, Statistics]:
         """Collect statistics of the float model's values at each node with a calibrated range."""
-        images = checked_images("calibration", images, self.model.input_shape[1:])
+        given = self.by_input("calibration", images)
+        first = next(iter(given.values()))
         ranged = [node.name for node in self.nodes if node.kind == "range"]
         probe = keras.Model(
-            self.model.inputs[0], {name: self.model.get_layer(name).output for name in ranged}
+            self.model.input, {name: self.model.get_layer(name).output for name in ranged}
         )
         found = {name: Statistics() for name in ranged}
-        for start in range(0, len(images), _BATCH):
-            values = models.predict(probe, images[start : start + _BATCH])
+        for start in range(0, len(first), _BATCH):
+            parts = {name: values[start : start + _BATCH] for name, values in given.items()}
+            values = models.predict(probe, parts if len(parts) > 1 else parts.popitem()[1])
             for name in ranged:
                 if not (fine := np.isfinite(values[name])).all():
                     broken = ~fine.reshape(len(fine), -1).all(axis=1)
@@ -278,9 +305,7 @@ def bits_of(params: ModelParams, node: Node) -> int | None:
     return None if chosen is None else chosen.bits
 
 
-def simulate(
-    model: keras.Model, scheme: QuantScheme, calibration: NDArray[np.float32]
-) -> keras.Model:
+def simulate(model: keras.Model, scheme: QuantScheme, calibration: Any) -> keras.Model:
     """Return a Keras model with quantize-dequantize nodes, quantized as the scheme describes.
 
     It can be saved as `.keras` or as a TF SavedModel, and converted by the TFLite converter. A
@@ -288,9 +313,10 @@ def simulate(
     use a `Simulator`. Lesson 05.
 
     Args:
-        model: A built Sequential or functional model with one input and one output.
+        model: A built Sequential or functional model.
         scheme: Bit widths and the rest, for each kind of tensor and for single layers.
-        calibration: Images as the model takes them, shape (n, …), to measure the ranges on.
+        calibration: Images as the model takes them, shape (n, …), to measure the ranges on; of
+            several inputs a mapping or a list, see `Simulator`.
 
     Raises:
         ValueError: as for `Simulator` and `Simulator.params`.

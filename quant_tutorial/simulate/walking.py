@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from quant_tutorial import models
@@ -37,6 +37,16 @@ def walk(
             found = keras.tree.flatten(call(node.operation, args, kwargs))
             values |= {id(t): value for t, value in zip(node.outputs, found, strict=True)}
     return [values[id(tensor)] for tensor in model.outputs]
+
+
+def in_order(model: keras.Model, given: Any) -> list[Any]:
+    """Return what a functional model is called on in the order of its inputs (lesson 05).
+
+    Keras takes a dictionary also for a model of a list of inputs, and goes by their names then.
+    """
+    if isinstance(given, Mapping) and not isinstance(model.input, Mapping):
+        return [given[tensor.name] for tensor in model.inputs]
+    return keras.tree.flatten(given)
 
 
 def all_operations(model: keras.Model) -> Iterator[Any]:

@@ -4,8 +4,10 @@ from quant_tutorial.tflite.conversion import MODES, IOType, Mode, convert, save
 from quant_tutorial.tflite.debugging import debug
 from quant_tutorial.tflite.evaluation import (
     Evaluation,
+    chosen_output,
     evaluate,
     input_output,
+    inputs_outputs,
     predict,
     tensors,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "Recipe",
     "TensorError",
     "apply_recipe",
+    "chosen_output",
     "compare",
     "convert",
     "debug",
@@ -37,6 +40,7 @@ __all__ = [
     "export_litert",
     "file_weights",
     "input_output",
+    "inputs_outputs",
     "inspect",
     "make_interpreter",
     "predict",

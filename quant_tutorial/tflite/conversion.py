@@ -5,26 +5,34 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from quant_tutorial import flatbuffer, quiet, saving
-from quant_tutorial.arguments import checked_calibration, checked_choice
+from quant_tutorial.arguments import (
+    ModelInput,
+    Range,
+    as_given,
+    checked_calibration_inputs,
+    checked_choice,
+)
 from quant_tutorial.flatbuffer import CASTS, Graph, Op
 from quant_tutorial.frameworks import tf
 from quant_tutorial.tflite import selective, soundness, trial
 from quant_tutorial.tflite.inspection import doors_and_float_ops
 from quant_tutorial.tflite.saved_model import (
+    export_names,
     export_saved_model,
     has_fake_quant,
+    in_models_order,
     layer_names,
-    model_input,
+    model_inputs,
     other_floats,
+    takes_lists,
 )
 
 import numpy as np
-from numpy.typing import NDArray
 
 Mode = Literal["float32", "float16", "dynamic", "int8_fallback", "int8", "int16x8"]
 IOType = Literal["float32", "int8", "uint8", "int16"]
@@ -47,9 +55,9 @@ def convert(
     model: Any,
     mode: Mode,
     *,
-    calibration: NDArray[np.float32] | None = None,
+    calibration: Any = None,
     io: IOType | None = None,
-    input_range: tuple[float, float] | None = (0.0, 1.0),
+    input_range: Range | Mapping[str, Range] = (0.0, 1.0),
     per_channel: bool = True,
     float_layers: Sequence[str] = (),
     float_ops: Sequence[str] = (),
@@ -62,9 +70,12 @@ def convert(
     says how far apart they are.
 
     Args:
-        model: A built Keras 3 model or tf_keras model (such as TFMOT's) with one input, or the
-            folder of a SavedModel with one signature "serving_default". An input of integers, such
-            as the numbers of words, is one in the file as well, in every mode.
+        model: A built Keras 3 model or tf_keras model (such as TFMOT's), or the folder of a
+            SavedModel with one signature "serving_default". An input of integers, such as the
+            numbers of words, is one in the file as well, in every mode. Several inputs and outputs
+            have the order of the model's in the file, and its signature has the names of the Input
+            layers, and output_0, output_1, …; or the keys of dictionaries, where the model has
+            some.
         mode: "float32"; "float16": float16 weights, float32 arithmetic; "dynamic": dynamic-range
             quantization, int8 weights and float activations; "int8_fallback": int8 where an op has
             an int8 version, float elsewhere; "int8": full-integer int8, or an error; "int16x8":
@@ -73,13 +84,15 @@ def convert(
             int8 activations are asymmetric, int16 ones symmetric.
         calibration: For the last three modes: images as the model takes them, shape (n, …),
             float32, or integers for a model that takes integers. The converter runs the model on
-            them and records the minimum and maximum of each activation. In the two int8 modes, a
-            model that was trained with fake quantization needs no images, because it contains its
-            own ranges.
-        io: The type of the file's input and output, see `MODES`. With "float32" in an integer mode,
-            the file begins with a QUANTIZE op and ends with a DEQUANTIZE op.
+            them and records the minimum and maximum of each activation. For a model with several
+            inputs: a mapping from their names to such arrays, of the same n, or a list in their
+            order. In the two int8 modes, a model that was trained with fake quantization needs no
+            images, because it contains its own ranges.
+        io: The type of the file's inputs and outputs, see `MODES`. With "float32" in an integer
+            mode, the file begins with a QUANTIZE op and ends with a DEQUANTIZE op.
         input_range: The range that the model was trained on; calibration images outside it are
-            refused. None skips the check. It is not used for a model that takes integers.
+            refused. None skips the check. It is not used for an input that takes integers. For
+            several inputs: a range for all, or a mapping from their names to ranges.
         per_channel: Whether each output channel of the weights has its own scale.
         float_layers: With "int8_fallback": names of layers that stay in float (selective
             quantization), along with whatever is fused into their ops. A pooling layer can stay in
@@ -100,21 +113,26 @@ def convert(
         RuntimeError: with "int16x8", for an op that has no such version.
     """
     io = _checked_options(mode, io, calibration, per_channel, float_layers, float_ops)
-    entry, known = model_input(model), layer_names(model)
+    inputs, known = model_inputs(model), layer_names(model)
     soundness.require_convertible(model)
     _refuse_trained_ranges(model, mode)
     if known is not None and (unknown := [name for name in float_layers if name not in known]):
         raise ValueError(
             f"float_layers: the model has no layer {unknown[0]!r}; it has {', '.join(known)}."
         )
-    if entry.is_integer and mode == "int16x8":
-        raise ValueError(
-            f"Mode 'int16x8' is not possible for a model whose input holds {entry.dtype} values: "
-            "the converter has no such version of the ops that take them. Use mode 'int8'."
-        )
+    for name, entry in inputs.items():
+        if entry.is_integer and mode == "int16x8":
+            which = f"input {name!r}" if len(inputs) > 1 else "input"
+            raise ValueError(
+                f"Mode 'int16x8' is not possible for a model whose {which} holds {entry.dtype} "
+                "values: the converter has no such version of the ops that take them. Use mode "
+                "'int8'."
+            )
     images = None
     if calibration is not None:
-        images = checked_calibration(calibration, entry.shape, input_range, entry.dtype)
+        images = checked_calibration_inputs(
+            calibration, inputs, input_range, listed=takes_lists(model)
+        )
     with tempfile.TemporaryDirectory() as folder:
         with quiet.all_output():
             export_saved_model(model, folder)
@@ -123,18 +141,17 @@ def convert(
             raise ValueError(
                 f"calibration must hold at least one image: mode {mode!r} needs the ranges of the "
                 "model's activations, and the converter measures them on these images. Give some "
-                f"hundred training images, shape {('n', *entry.shape[1:])}, scaled as for its "
-                "training."
+                f"hundred training images, {_shapes(inputs)}, scaled as for its training."
             )
         with quiet.all_output():
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if images is not None:
-            tried = images[: trial.TRIED]
+            tried = as_given({name: each[: trial.TRIED] for name, each in images.items()})
             with _explained(folder):
-                _refuse_loops(folder)
-                expected = soundness.finite_outputs(model, images, trial.TRIED)
+                _refuse_loops(folder, model)
+                expected = soundness.finite_outputs(model, as_given(images), trial.TRIED)
         else:
-            tried = trial.drawn(entry, input_range)
+            tried = trial.drawn(inputs, input_range)
             expected = trial.float_outputs(model, tried)
         _set_mode(converter, mode, images, io, per_channel)
         with _explained(folder):
@@ -142,11 +159,12 @@ def convert(
                 content = selective.quantize_all_but(converter, model, float_layers, float_ops, io)
             else:
                 content = _converted(converter, mode)
+            content = in_models_order(content, model)
             file = trial.started(content, soundness.always_zero(model, images))
         _refuse_rounded_numbers(file.graph)
         if mode in ("int8", "int16x8"):
             _require_integer_ops(file.graph, io, calibrated=images is not None)
-        trial.require_sound(file, tried, expected, lambda: _float_file(folder))
+        trial.require_sound(file, tried, expected, lambda: _float_file(folder, model))
     return content
 
 
@@ -159,6 +177,14 @@ def save(model_bytes: bytes, path: str | Path) -> Path:
         OSError: when the file cannot be written.
     """
     return saving.write_whole(Path(path), lambda part: part.write_bytes(model_bytes))
+
+
+def _shapes(inputs: Mapping[str, ModelInput]) -> str:
+    """Say which shapes calibration images have."""
+    shapes = {name: ("n", *entry.shape[1:]) for name, entry in inputs.items()}
+    if len(shapes) == 1:
+        return f"shape {next(iter(shapes.values()))}"
+    return ", ".join(f"{name!r} of the shape {shape}" for name, shape in shapes.items())
 
 
 def _checked_options(
@@ -209,7 +235,7 @@ def _refuse_trained_ranges(model: Any, mode: str) -> None:
 
 
 def _set_mode(
-    converter: Any, mode: str, images: NDArray[np.float32] | None, io: str, per_channel: bool
+    converter: Any, mode: str, images: soundness.Arrays | None, io: str, per_channel: bool
 ) -> None:
     if mode == "float32":
         return
@@ -217,7 +243,7 @@ def _set_mode(
     if mode == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if images is not None:
-        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images)
+        converter.representative_dataset = lambda: _each_image(images)
     integer_ops = {
         "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
         "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
@@ -230,12 +256,23 @@ def _set_mode(
     converter._experimental_disable_per_channel = not per_channel
 
 
-def _refuse_loops(folder: str) -> None:
+def _each_image(images: soundness.Arrays) -> Iterator[Any]:
+    """Yield the calibration images one at a time, as the converter takes them."""
+    if len(images) == 1:
+        yield from ([image[np.newaxis]] for image in next(iter(images.values())))
+        return
+    names = {name: export for export, name in export_names(images).items()}
+    for place in range(len(next(iter(images.values())))):
+        yield {names[name]: each[place : place + 1] for name, each in images.items()}
+
+
+def _refuse_loops(folder: str, model: Any) -> None:
     """Raise a ValueError for a SavedModel with a loop: calibrating most loops ends the process."""
     if b"While" not in (Path(folder) / "saved_model.pb").read_bytes():
         return
     # tf_keras' LSTM also contains a loop there, but the converter turns it into a single op.
-    if loops := [op for op in flatbuffer.graph(_float_file(folder)).ops if op.type == "WHILE"]:
+    ops = flatbuffer.graph(_float_file(folder, model)).ops
+    if loops := [op for op in ops if op.type == "WHILE"]:
         raise ValueError(
             f"{loops[0]} is a loop, as recurrent layers have, and the converter crashes when it "
             "calibrates one. Make the layer with unroll=True, or use mode 'dynamic'."
@@ -264,9 +301,10 @@ def _explained(folder: str) -> Iterator[None]:
         ) from error
 
 
-def _float_file(folder: str) -> bytes:
+def _float_file(folder: str, model: Any) -> bytes:
     with quiet.all_output():
-        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    return in_models_order(content, model)
 
 
 def _converted(converter: Any, mode: str) -> bytes:

@@ -12,11 +12,8 @@ from typing import Any
 from quant_tutorial.tflite.conversion import convert
 from quant_tutorial.tflite.op_errors import Debugging, file_errors
 
-import numpy as np
-from numpy.typing import NDArray
 
-
-def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -> Debugging:
+def debug(float_model: Any, integer_bytes: bytes, images: Any) -> Debugging:
     """Compare each op of an integer `.tflite` model with the float op it was made from (lesson 06).
 
     Both run on LiteRT's reference kernels, which produce the same integers on every machine, or on
@@ -29,9 +26,10 @@ def debug(float_model: Any, integer_bytes: bytes, images: NDArray[np.float32]) -
             at a time.
         integer_bytes: A file made from the same model, with the ops in the same order.
         images: Images as the float model takes them, shape (n, …), n ≥ 1; a hundred are enough.
+            For several inputs a mapping or a list, as for `predict`.
 
     Raises:
-        ValueError: when either file is not a `.tflite` model or takes several inputs or images,
+        ValueError: when either file is not a `.tflite` model or takes several images at a time,
             when the float file has quantized or float16 tensors, when the integer file has no
             integer activations, when the ops of the two differ, and when the images are missing,
             not floats, not finite or of the wrong shape.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quant_tutorial import flatbuffer, metrics
-from quant_tutorial.affine import dequantize
-from quant_tutorial.arguments import checked_classes
-from quant_tutorial.flatbuffer import Tensor
+from quant_tutorial.arguments import checked_choice, checked_classes
+from quant_tutorial.flatbuffer import Graph, Tensor
 from quant_tutorial.tflite.running import (
+    FileInputs,
     correct_graph,
-    file_images,
+    dequantized,
+    file_inputs,
     make_runner,
+    one_or_list,
     outputs_of,
     single_input_output,
 )
@@ -40,6 +42,18 @@ def tensors(model_bytes: bytes) -> list[Tensor]:
     return list(flatbuffer.graph(model_bytes).tensors)
 
 
+def inputs_outputs(model_bytes: bytes) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the inputs and the outputs of a `.tflite` file by their names (lesson 06).
+
+    They are in the order in which `predict` takes and returns them.
+
+    Raises:
+        ValueError: when the bytes are not a `.tflite` model.
+    """
+    graph = flatbuffer.graph(model_bytes)
+    return graph.inputs_by_name, graph.outputs_by_name
+
+
 def input_output(model_bytes: bytes) -> tuple[Tensor, Tensor]:
     """Return the input and the output tensor of a `.tflite` file (lesson 06).
 
@@ -49,9 +63,7 @@ def input_output(model_bytes: bytes) -> tuple[Tensor, Tensor]:
     return single_input_output(flatbuffer.graph(model_bytes))
 
 
-def predict(
-    model_bytes: bytes, x: NDArray[np.float32], *, threads: int | None = None
-) -> NDArray[np.float32]:
+def predict(model_bytes: bytes, x: Any, *, threads: int | None = None) -> Any:
     """Run a `.tflite` model on float images with LiteRT and return float outputs (lesson 06).
 
     If the input is an integer tensor, the images are quantized with its scale and zero point
@@ -62,18 +74,29 @@ def predict(
     file that takes several images at a time gets as many; the last batch is filled up.
 
     Args:
-        model_bytes: The content of a `.tflite` file with one input and one output.
-        x: Images as the float model takes them, shape (n, …), n ≥ 1.
+        model_bytes: The content of a `.tflite` file.
+        x: Images as the float model takes them, shape (n, …), n ≥ 1. For a file with several
+            inputs, a mapping from the names of its inputs (those of the model's Input layers) to
+            such arrays. For a file of `convert`, `export_litert` or `apply_recipe`, it may be a
+            list in the order of the model's inputs; no other file tells this order.
         threads: How many threads LiteRT may use; None leaves the choice to LiteRT.
+
+    Returns:
+        An array of float32, or a list with one for each of several outputs, in the order of
+        `keras.tree.flatten(model.outputs)`.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model that LiteRT runs correctly, or the
             images are integers or have the wrong shape.
     """
-    return _run(model_bytes, x, threads)[0]
+    graph = correct_graph(model_bytes)
+    outputs = _run(model_bytes, graph, file_inputs("x", x, graph), threads)[0]
+    return one_or_list([*outputs.values()])
 
 
-def evaluate(model_bytes: bytes, x: NDArray[np.float32], y: NDArray[np.integer]) -> Evaluation:
+def evaluate(
+    model_bytes: bytes, x: Any, y: NDArray[np.integer], *, output: str | None = None
+) -> Evaluation:
     """Measure a `.tflite` model on images and labels with LiteRT (lesson 06).
 
     The time is that of LiteRT alone, with one image at a time and the default number of threads. It
@@ -81,24 +104,30 @@ def evaluate(model_bytes: bytes, x: NDArray[np.float32], y: NDArray[np.integer])
 
     Args:
         model_bytes: The content of the `.tflite` file.
-        x: Images as the float model takes them, shape (n, …).
+        x: Images as the float model takes them, shape (n, …); for several inputs as for `predict`.
         y: The true classes, shape (n,).
+        output: The name of the output that holds the classes, for a file with several.
 
     Raises:
-        ValueError: as for `predict`, for labels that are not one class for each image, and for a
-            model whose output is not one number for each of at least two classes.
+        ValueError: as for `predict`, for labels that are not one class for each image, for a model
+            whose output is not one number for each of at least two classes, and for an output that
+            is not chosen, or that the file does not have.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    if y.shape != x.shape[:1]:
+    graph, y = correct_graph(model_bytes), np.asarray(y)
+    name = chosen_output(model_bytes, output)
+    images = file_inputs("x", x, graph)
+    count = len(next(iter(images.values())))
+    if y.shape != (count,):
         way_out = ""
         if y.ndim == 2:
             is_column = y.shape[1] == 1
             way_out = " Give y[:, 0]." if is_column else " One-hot labels need y.argmax(axis=1)."
         raise ValueError(
-            f"y must hold one class for each image, shape {x.shape[:1]}, got {y.shape}.{way_out}"
+            f"y must hold one class for each image, shape {(count,)}, got {y.shape}.{way_out}"
         )
     y = checked_classes("y", y)
-    outputs, seconds = _run(model_bytes, x, None)
+    found, seconds = _run(model_bytes, graph, images, None)
+    outputs = found[name]
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
             "The model must give one number for each of two classes or more, shape ('n', classes); "
@@ -112,18 +141,33 @@ def evaluate(model_bytes: bytes, x: NDArray[np.float32], y: NDArray[np.integer])
             f"y must hold classes from 0 to {classes - 1}, got {np.min(y)} to {np.max(y)}."
         )
     confusion = metrics.confusion(predictions, y, classes)
-    return Evaluation(accuracy, predictions, outputs, confusion, seconds / len(x))
+    return Evaluation(accuracy, predictions, outputs, confusion, seconds / count)
+
+
+def chosen_output(model_bytes: bytes, output: str | None = None) -> str:
+    """Return the name of the output that holds the classes: that of the only one, or `output`.
+
+    Raises:
+        ValueError: for several outputs of which none is chosen, and for a name of none.
+    """
+    names = [*flatbuffer.graph(model_bytes).outputs_by_name]
+    if output is None and len(names) == 1:
+        return names[0]
+    if output is None:
+        raise ValueError(
+            f"The file has {len(names)} outputs, {', '.join(names)}: say which one holds the "
+            f"classes, as in output={names[0]!r}."
+        )
+    return checked_choice("output", output, names)
 
 
 def _run(
-    model_bytes: bytes, x: NDArray[np.float32], threads: int | None
-) -> tuple[NDArray[np.float32], float]:
-    """Return the outputs and the seconds that LiteRT took."""
-    graph = correct_graph(model_bytes)
-    entry, exit_ = single_input_output(graph)
-    images = file_images("x", x, entry)
+    model_bytes: bytes, graph: Graph, images: FileInputs, threads: int | None
+) -> tuple[dict[str, NDArray[Any]], float]:
+    """Return the outputs by name, and the seconds that LiteRT took."""
     runner = make_runner(model_bytes, graph, images, threads=threads)
     start = time.perf_counter()
-    outputs = outputs_of(runner, graph, images, [exit_])[exit_.index]
+    values = outputs_of(runner, graph, images, graph.outputs)
     seconds = time.perf_counter() - start
-    return (outputs if exit_.params is None else dequantize(outputs, exit_.params)), seconds
+    exits = graph.outputs_by_name
+    return {name: dequantized(values[exits[name].index], exits[name]) for name in exits}, seconds

@@ -25,7 +25,7 @@ from quant_tutorial.affine import dequantize, quantize
 from quant_tutorial.flatbuffer import CASTS, FLOWING, Graph, Op, Tensor
 from quant_tutorial.table import Table
 from quant_tutorial.tflite.interpreter import Runner
-from quant_tutorial.tflite.running import file_images
+from quant_tutorial.tflite.running import file_inputs
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -39,7 +39,7 @@ class TensorError(NamedTuple):
     """The error of one activation of an integer model against the float model (lesson 06)."""
 
     op: str  # the type of the op that computes it, or INPUT
-    layers: tuple[str, ...]  # the Keras layers in that op
+    layers: tuple[str, ...]  # the Keras layers in that op; the name of one of several inputs
     tensor: Tensor  # of the integer file
     own_rmse: float  # with the same input, in the unit of the tensor
     accumulated_rmse: float  # against the float model, in the unit of the tensor
@@ -96,7 +96,7 @@ class Debugging:
 def file_errors(
     float_bytes: bytes,
     integer_bytes: bytes,
-    images: NDArray[np.float32],
+    images: Any,
     *,
     is_file: bool = True,
     clipping: bool = True,
@@ -108,7 +108,8 @@ def file_errors(
     Args:
         float_bytes: The float32 file.
         integer_bytes: The file made from the same model.
-        images: Images as the float file takes them, shape (n, …), n ≥ 1.
+        images: Images as the float file takes them, shape (n, …), n ≥ 1; for several inputs by
+            their names.
         is_file: Whether messages speak of the reader's float file, or of the model it came from.
         clipping: Whether values outside the range of a tensor count in its own error.
     """
@@ -122,30 +123,38 @@ def file_errors(
     _require_float32(float_file, is_file)
     for name, file in (("float_model", float_file), ("integer_bytes", integer_file)):
         _require_single_images(name, file)
+    sources = _same_inputs(float_file, integer_file)
     pairs = _pairs(float_file.ops, integer_file.ops)
-    images = file_images("images", images, float_file.inputs[0])
-    model, entry = flatbuffer.read(float_bytes), _quantized_input(integer_file)
+    given = file_inputs("images", images, float_file)
+    model = flatbuffer.read(float_bytes)
+    doors = [(_quantized(tensor, integer_file), _Errors()) for tensor in sources.values()]
     floats = _Run(float_bytes, float_file, float_file.inputs)
-    integers = _Run(integer_bytes, integer_file, integer_file.inputs)
+    integers = _Run(integer_bytes, integer_file, [*sources.values()])
     alone = [_Run(_one_op(model, op), float_file, _flowing(op)) for op, _ in pairs]
     errors = [_Errors() for _ in pairs]
-    at_input = _Errors()
-    for image in images:
-        floats.invoke([image[np.newaxis]])
-        integers.invoke([image[np.newaxis]])
-        if entry is not None:
-            at_input.add(integers.value(entry), image[np.newaxis], image[np.newaxis])
-        for row, (float_op, op) in enumerate(pairs):
-            alone[row].invoke([integers.value(tensor) for tensor in _flowing(op)])
+    for row in range(len(next(iter(given.values())))):
+        image = {index: values[row : row + 1] for index, values in given.items()}
+        floats.invoke([image[tensor.index] for tensor in float_file.inputs])
+        integers.invoke([image[index] for index in sources])
+        for index, (entry, at_input) in zip(sources, doors, strict=True):
+            if entry is not None:
+                at_input.add(integers.value(entry), image[index], image[index])
+        for place, (float_op, op) in enumerate(pairs):
+            alone[place].invoke([integers.value(tensor) for tensor in _flowing(op)])
             for made, float_made in zip(op.outputs, float_op.outputs, strict=True):
                 if made.params != op.outputs[0].params:  # such as the places of the largest values
                     continue
                 result, expected = integers.value(made), floats.value(float_made)
-                own = alone[row].value(float_made)
+                own = alone[place].value(float_made)
                 if not clipping and made.params is not None:
                     own = np.clip(own, made.params.minimum, made.params.maximum)
-                errors[row].add(result, own, expected)
-    rows = [] if entry is None else [at_input.row("INPUT", (), entry)]
+                errors[place].add(result, own, expected)
+    names = [*float_file.inputs_by_name] if len(sources) > 1 else [None]
+    rows = [
+        found.row("INPUT", () if name is None else (name,), entry)
+        for name, (entry, found) in zip(names, doors, strict=True)
+        if entry is not None
+    ]
     for (_, op), found in zip(pairs, errors, strict=True):
         rows.append(found.row(op.type, op.layers, op.outputs[0]))
     return Debugging(tuple(rows))
@@ -223,13 +232,29 @@ def _require_float32(graph: Graph, is_file: bool) -> None:
 
 
 def _require_single_images(name: str, graph: Graph) -> None:
-    is_one = len(graph.inputs) == 1 and graph.inputs[0].shape[:1] in ((1,), (-1,))
-    if not is_one or min(graph.inputs[0].shape[1:], default=0) < 0:
+    is_one = all(
+        tensor.shape[:1] in ((1,), (-1,)) and min(tensor.shape[1:], default=0) >= 0
+        for tensor in graph.inputs
+    )
+    if not is_one or not graph.inputs:
         shapes = ", ".join(str(tensor.shape) for tensor in graph.inputs)
         raise ValueError(
             f"{name} must take one image of a fixed size at a time, and its input has the shape "
             f"{shapes}: convert the model with tflite.convert, which makes such files."
         )
+
+
+def _same_inputs(floats: Graph, integers: Graph) -> dict[int, Tensor]:
+    """Return the inputs of the integer file by the indices of those of the float file."""
+    before, after = floats.inputs_by_name, integers.inputs_by_name
+    if len(before) == len(after) == 1:
+        return {floats.inputs[0].index: integers.inputs[0]}
+    if set(before) != set(after):
+        raise ValueError(
+            "float_model and integer_bytes must have the same inputs, got "
+            f"{', '.join(before)} and {', '.join(after)}: convert both from one model."
+        )
+    return {before[name].index: after[name] for name in before}
 
 
 def _pairs(floats: Sequence[Op], integers: Sequence[Op]) -> list[tuple[Op, Op]]:
@@ -272,11 +297,13 @@ def _one_op(model: Any, op: Op) -> bytes:
     return flatbuffer.write(one)
 
 
-def _quantized_input(integer_file: Graph) -> Tensor | None:
-    """Return the quantized image: the input itself, or else the output of a first QUANTIZE op."""
-    if integer_file.inputs[0].params is not None:
-        return integer_file.inputs[0]
+def _quantized(source: Tensor, integer_file: Graph) -> Tensor | None:
+    """Return an image as integers: the input itself, or else the output of a first QUANTIZE op."""
+    if source.params is not None:
+        return source
     doors = (
-        op for op in integer_file.ops if op.type == "QUANTIZE" and op.inputs[0].kind == "input"
+        op
+        for op in integer_file.ops
+        if op.type == "QUANTIZE" and op.inputs[0].index == source.index
     )
     return next((op.outputs[0] for op in doors), None)

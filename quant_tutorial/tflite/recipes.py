@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quant_tutorial import flatbuffer, models, quiet
-from quant_tutorial.arguments import checked_calibration, checked_choice
+from quant_tutorial.arguments import (
+    ModelInput,
+    Range,
+    as_given,
+    checked_calibration_inputs,
+    checked_choice,
+)
 from quant_tutorial.flatbuffer import Graph, Op
 from quant_tutorial.frameworks import keras
 from quant_tutorial.tflite import biases, soundness, trial
-from quant_tutorial.tflite.saved_model import export_spec, model_input
+from quant_tutorial.tflite.saved_model import export_specs, in_models_order
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,26 +59,26 @@ def export_litert(model: keras.Model) -> bytes:
     The file takes one image at a time. Keras itself calls the TFLite converter. Lesson 06.
 
     Raises:
-        ValueError: for a model that is not a Keras 3 model, is not built or has several inputs, and
-            for weights that are not finite or not float32.
+        ValueError: for a model that is not a Keras 3 model or is not built, and for weights that
+            are not finite or not float32.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a Keras 3 model, got {type(model).__name__}.")
     soundness.require_convertible(model)
-    signature = [export_spec(model_input(model))]
+    signature = export_specs(model)
     with tempfile.TemporaryDirectory() as folder, quiet.all_output():
         path = Path(folder) / "model.tflite"
         plain = models.single_ended(model)
         plain.export(path, format="litert", input_signature=signature, verbose=False)
-        return path.read_bytes()
+        return in_models_order(path.read_bytes(), model)
 
 
 def apply_recipe(
     float_bytes: bytes,
     recipe_name: str,
     *,
-    calibration: NDArray[np.float32] | None = None,
-    input_range: tuple[float, float] | None = (0.0, 1.0),
+    calibration: Any = None,
+    input_range: Range | Mapping[str, Range] = (0.0, 1.0),
 ) -> bytes:
     """Quantize a float `.tflite` file by one of `RECIPES` and return the new bytes (lesson 06).
 
@@ -80,13 +86,14 @@ def apply_recipe(
     float, for example depthwise convolutions with 4-bit weights in the dynamic recipe.
 
     Args:
-        float_bytes: A float32 file with one input.
+        float_bytes: A float32 file.
         recipe_name: One of `RECIPES`.
         calibration: For static recipes: images as the model takes them, shape (n, …), float32. The
             quantizer averages the minimum and the maximum of each activation over the images, with
-            a moving average.
+            a moving average. For several inputs a mapping or a list, as for `predict`.
         input_range: The range that the model was trained on; calibration images outside it are
-            refused. None skips the check.
+            refused. None skips the check. For several inputs: a range for all, or a mapping from
+            their names to ranges.
 
     Raises:
         ValueError: for an unknown recipe; for calibration images that are missing, not needed, not
@@ -100,11 +107,10 @@ def apply_recipe(
     _require_finite_weights(before)
     if any(len(tensor.scales) for tensor in before.tensors):
         raise ValueError("float_bytes must be a float32 file, got one with quantized tensors.")
-    if len(before.inputs) != 1:
-        raise ValueError(
-            f"float_bytes must have one input, it has {len(before.inputs)}: export a model with a "
-            "single input that holds them side by side."
-        )
+    inputs = {
+        name: ModelInput(tensor.shape, tensor.dtype)
+        for name, tensor in before.inputs_by_name.items()
+    }
     images, zero = None, []
     if chosen.kind == "static":
         if calibration is None:
@@ -112,8 +118,8 @@ def apply_recipe(
                 f"calibration must hold at least one image: recipe {recipe_name!r} needs the "
                 "ranges of the activations. Give some hundred training images."
             )
-        images = checked_calibration(
-            calibration, before.inputs[0].shape, input_range, before.inputs[0].dtype
+        images = checked_calibration_inputs(
+            calibration, inputs, input_range, listed=before.takes_lists
         )
     elif calibration is not None:
         raise ValueError(
@@ -126,8 +132,11 @@ def apply_recipe(
         tool = quantizer.Quantizer(bytearray(float_bytes), recipe)
         ranges = None
         if chosen.kind == "static":
-            key, name = _signature(before)
-            ranges = tool.calibrate({key: [{name: image[np.newaxis]} for image in images]})
+            each = [
+                {name: values[place : place + 1] for name, values in images.items()}
+                for place in range(len(next(iter(images.values()))))
+            ]
+            ranges = tool.calibrate({_signature(before): each})
     if ranges is not None:
         _require_finite_ranges(before, ranges)
         zero = [op for op in before.ops if not any(map(np.any, _range(op, ranges)))]
@@ -146,11 +155,11 @@ def apply_recipe(
             f"Recipe {recipe_name!r} finds nothing to quantize in a file with the ops "
             f"{', '.join(before.op_types)}."
         )
-    if min(before.inputs[0].shape[1:], default=0) >= 0:
-        tried = trial.drawn(before.inputs[0], input_range) if images is None else images
-        trial.require_like_floats(
-            content, float_bytes, tried[: trial.TRIED], [op.title for op in zero]
-        )
+    if all(min(entry.shape[1:], default=0) >= 0 for entry in inputs.values()):
+        tried = trial.drawn(inputs, input_range)
+        if images is not None:
+            tried = as_given({name: each[: trial.TRIED] for name, each in images.items()})
+        trial.require_like_floats(content, float_bytes, tried, [op.title for op in zero])
     return content
 
 
@@ -204,9 +213,8 @@ def _recipe(name: str, op_types: tuple[str, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _signature(graph: Graph) -> tuple[str, str]:
-    """Return the name of the file's only signature and the name of its only input."""
+def _signature(graph: Graph) -> str:
+    """Return the name of the file's only signature."""
     if len(graph.signatures) != 1:
         raise ValueError(f"float_bytes must have one signature, it has {len(graph.signatures)}.")
-    ((key, (inputs, _)),) = graph.signatures.items()
-    return key, inputs[0]
+    return next(iter(graph.signatures))

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from quant_tutorial import flatbuffer
-from quant_tutorial.affine import quantize
-from quant_tutorial.arguments import checked_images, checked_integers
+from quant_tutorial.affine import dequantize, quantize
+from quant_tutorial.arguments import by_input, checked_images, checked_integers, require_same_count
 from quant_tutorial.flatbuffer import Graph, Op, Tensor
 from quant_tutorial.tflite.interpreter import Runner
 
 import numpy as np
 from numpy.typing import NDArray
 
+# Images as a file takes them, by the index of the input, all with the same number of rows.
+FileInputs = Mapping[int, NDArray[Any]]
 _PART = 1000  # images that are quantized at a time
 
 
-def run(model_bytes: bytes, x: NDArray[Any], kernels: str = "default") -> NDArray[Any]:
+def run(model_bytes: bytes, x: Any, kernels: str = "default") -> Any:
     """Run a file on images of its own input type and return its outputs as they are (lesson 07).
 
     Each image is computed as the first one, whatever the file's ops remember. A file that takes
@@ -26,24 +28,25 @@ def run(model_bytes: bytes, x: NDArray[Any], kernels: str = "default") -> NDArra
 
     Args:
         model_bytes: The content of a `.tflite` file.
-        x: Images of the input's type and, except for the first axis, of its shape; n ≥ 1.
+        x: Images of the input's type and, except for the first axis, of its shape; n ≥ 1. For a
+            file with several inputs, such an array for each, as `predict` takes them.
         kernels: One of `KERNELS`.
 
+    Returns:
+        An array, or a list with one for each of several outputs, in the order of the model's.
+
     Raises:
-        ValueError: for unknown kernels, bytes that LiteRT does not accept, images of another type
-            or shape, and a file with several inputs or outputs.
+        ValueError: for unknown kernels, bytes that LiteRT does not accept, and images of another
+            type or shape.
     """
     graph = flatbuffer.graph(model_bytes)
-    entry, exit_ = single_input_output(graph)
-    images = _own_images(entry, x)
+    images = _own_inputs(graph, x)
     runner = make_runner(model_bytes, graph, images, kernels=kernels)
-    return outputs_of(runner, graph, images, [exit_])[exit_.index]
+    return one_or_list(in_order(graph, outputs_of(runner, graph, images, graph.outputs)))
 
 
-def run_all(
-    model_bytes: bytes, x: NDArray[Any], kernels: str = "reference"
-) -> dict[int, NDArray[Any]]:
-    """Run a file and return the input and all tensors that ops compute, by index (lesson 07).
+def run_all(model_bytes: bytes, x: Any, kernels: str = "reference") -> dict[int, NDArray[Any]]:
+    """Run a file and return the inputs and all tensors that ops compute, by index (lesson 07).
 
     The arguments are those of `run`. The memory must hold all these tensors for all images. Left
     out are variables, and what a loop computes for itself alone.
@@ -57,7 +60,7 @@ def run_all(
             "between its ops."
         )
     graph = flatbuffer.graph(model_bytes)
-    images = _own_images(single_input_output(graph)[0], x)
+    images = _own_inputs(graph, x)
     runner = make_runner(model_bytes, graph, images, kernels=kernels, keep_tensors=True)
     return outputs_of(runner, graph, images, [*graph.inputs, *_computed(graph)])
 
@@ -74,34 +77,37 @@ def _computed(graph: Graph) -> list[Tensor]:
     ]
 
 
-def make_runner(model_bytes: bytes, graph: Graph, images: NDArray[Any], **options: Any) -> Runner:
+def make_runner(model_bytes: bytes, graph: Graph, images: FileInputs, **options: Any) -> Runner:
     """Return a file in LiteRT, ready for such images.
 
     Args:
         model_bytes: The content of the `.tflite` file.
-        graph: The same file, read, with one input.
-        images: Images as the file takes them, shape (n, …).
+        graph: The same file, read.
+        images: Images as the file takes them, shape (n, …), for each input.
         options: As for `make_interpreter`.
     """
-    return Runner(model_bytes, graph, **input_options(graph.inputs[0], images), **options)
+    return Runner(model_bytes, graph, **input_options(graph, images), **options)
 
 
-def input_options(entry: Tensor, images: NDArray[Any]) -> dict[str, Any]:
-    """Return options for `make_interpreter` that give open lengths of the input the images' own."""
-    if min(entry.shape[1:], default=0) >= 0:
-        return {}
-    return {"shapes": {entry.index: (batch_size(entry), *images.shape[1:])}}
+def input_options(graph: Graph, images: FileInputs) -> dict[str, Any]:
+    """Return options for `make_interpreter` that give open lengths of inputs the images' own."""
+    shapes = {
+        entry.index: (batch_size(graph), *images[entry.index].shape[1:])
+        for entry in graph.inputs
+        if min(entry.shape[1:], default=0) < 0
+    }
+    return {"shapes": shapes} if shapes else {}
 
 
 def outputs_of(
-    runner: Runner, graph: Graph, images: NDArray[Any], wanted: list[Tensor]
+    runner: Runner, graph: Graph, images: FileInputs, wanted: Iterable[Tensor]
 ) -> dict[int, NDArray[Any]]:
     """Run images one batch after another and return tensors with one row for each image.
 
     Args:
         runner: The file in LiteRT.
-        graph: The same file, read, with one input.
-        images: Images as the file takes them, shape (n, …).
+        graph: The same file, read.
+        images: Images as the file takes them, shape (n, …), for each input.
         wanted: The tensors to return.
 
     Raises:
@@ -109,35 +115,89 @@ def outputs_of(
             several images at a time computes a tensor without a row for each.
     """
     found: dict[int, NDArray[Any]] = {}
-    size = batch_size(graph.inputs[0])
-    for rows in invoke_each(runner, graph.inputs[0], images):
+    size, count = batch_size(graph), _count(images)
+    for rows in invoke_each(runner, graph, images):
         for tensor in wanted:
             index = tensor.index
             values = _in_rows(runner.value(index), tensor, size)
             if index not in found:
-                found[index] = np.empty((len(images), *values.shape[1:]), values.dtype)
+                found[index] = np.empty((count, *values.shape[1:]), values.dtype)
             found[index][rows] = values if size == 1 else values[: rows.stop - rows.start]
     return found
 
 
-def invoke_each(runner: Runner, entry: Tensor, images: NDArray[Any]) -> Iterator[slice]:
+def invoke_each(runner: Runner, graph: Graph, images: FileInputs) -> Iterator[slice]:
     """Run images one batch after another, and pause after each so that tensors can be read.
 
     Yields:
         The rows of the images in the batch. If the file takes more than are left, the last image
         fills the batch.
     """
-    size = batch_size(entry)
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        rows = slice(start, start + len(batch))
-        if len(batch) < size:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+    size, count = batch_size(graph), _count(images)
+    for start in range(0, count, size):
+        rows = slice(start, min(start + size, count))
+        batch = {index: values[rows] for index, values in images.items()}
+        if (left := start + size - count) > 0:
+            batch = {
+                index: np.concatenate([values, np.repeat(values[-1:], left, axis=0)])
+                for index, values in batch.items()
+            }
         try:
-            runner.invoke({entry.index: batch})
+            runner.invoke(batch)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"LiteRT cannot run this file on image {start}: {error}") from None
         yield rows
+
+
+def file_inputs(name: str, x: Any, graph: Graph) -> dict[int, NDArray[Any]]:
+    """Return what a caller gives for a file's inputs as the file takes it, by tensor index.
+
+    Args:
+        name: The name of the argument, for the error messages.
+        x: What `by_input` takes: values of the float model, for each input as `file_images` does. A
+            list only where the file says that its inputs are in the order of its model's.
+        graph: The file, read.
+
+    Raises:
+        ValueError: as for `by_input` and `file_images`, and for inputs with different numbers of
+            images.
+    """
+    return _for_each_input(name, x, graph, file_images)
+
+
+def _for_each_input(
+    name: str, x: Any, graph: Graph, convert: Callable[[str, Any, Tensor], NDArray[Any]]
+) -> dict[int, NDArray[Any]]:
+    inputs = graph.inputs_by_name
+    if not inputs:
+        raise ValueError("The file must have an input, it has none.")
+    given = by_input(name, x, [*inputs], listed=graph.takes_lists)
+    several = len(inputs) > 1
+    arrays = {
+        key: convert(f"{name}[{key!r}]" if several else name, values, inputs[key])
+        for key, values in given.items()
+    }
+    require_same_count(name, arrays)
+    return {inputs[key].index: values for key, values in arrays.items()}
+
+
+def in_order(graph: Graph, values: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return a file's outputs, by tensor index, in the order of its model's."""
+    return [values[tensor.index] for tensor in graph.outputs_by_name.values()]
+
+
+def one_or_list(arrays: list[NDArray[Any]]) -> Any:
+    """Return the array of a single output, or the list of several."""
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def dequantized(values: NDArray[Any], exit_: Tensor) -> NDArray[Any]:
+    """Return the values of an output as real numbers."""
+    return values if exit_.params is None else dequantize(values, exit_.params)
+
+
+def _count(images: FileInputs) -> int:
+    return len(next(iter(images.values())))
 
 
 def file_images(name: str, x: Any, entry: Tensor) -> NDArray[Any]:
@@ -175,16 +235,17 @@ def single_input_output(graph: Graph) -> tuple[Tensor, Tensor]:
         ValueError: when it has several of either.
     """
     for side, found, way_out in (
-        ("input", graph.inputs, "with a single input that holds them side by side"),
+        ("input", graph.inputs_by_name, ""),
         (
             "output",
-            graph.outputs,
-            "for each: keras.Model(model.inputs, model.outputs[0]) and so on",
+            graph.outputs_by_name,
+            " For a file with one of them, convert keras.Model(model.inputs, model.outputs[0]).",
         ),
     ):
         if len(found) != 1:
             raise ValueError(
-                f"The model must have one {side}, it has {len(found)}. Convert a model {way_out}."
+                f"The file must have one {side} here, it has {len(found)}: {', '.join(found)}. "
+                f"tflite.inputs_outputs returns them all by name.{way_out}"
             )
     return graph.inputs[0], graph.outputs[0]
 
@@ -215,10 +276,14 @@ def wrongly_computed(graph: Graph) -> Op | None:
     return None
 
 
-def _own_images(entry: Tensor, x: NDArray[Any]) -> NDArray[Any]:
+def _own_inputs(graph: Graph, x: Any) -> dict[int, NDArray[Any]]:
+    return _for_each_input("x", x, graph, _own_images)
+
+
+def _own_images(name: str, x: Any, entry: Tensor) -> NDArray[Any]:
     if entry.params is None:
-        return file_images("x", x, entry)
-    return checked_images("x", x, _image_shape(entry, x), entry.dtype)
+        return file_images(name, x, entry)
+    return checked_images(name, x, _image_shape(entry, x), entry.dtype)
 
 
 def _image_shape(entry: Tensor, x: Any) -> tuple[int, ...]:
@@ -237,9 +302,19 @@ def _image_shape(entry: Tensor, x: Any) -> tuple[int, ...]:
     return tuple(have if length < 0 else length for length, have in zip(shape, given, strict=True))
 
 
-def batch_size(entry: Tensor) -> int:
-    """Return how many images a file takes at a time: one where it takes any number."""
-    return max(entry.shape[0], 1)
+def batch_size(graph: Graph) -> int:
+    """Return how many images a file takes at a time: one where it takes any number.
+
+    Raises:
+        ValueError: for inputs that take different numbers of images.
+    """
+    sizes = {name: max(entry.shape[0], 1) for name, entry in graph.inputs_by_name.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"The file's inputs take different numbers of images at a time ({sizes}): convert the "
+            "model for one image at a time, as tflite.convert does."
+        )
+    return next(iter(sizes.values()))
 
 
 def _in_rows(values: NDArray[Any], tensor: Tensor, size: int) -> NDArray[Any]:

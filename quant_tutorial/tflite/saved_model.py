@@ -7,15 +7,20 @@ of a Keras 3 model.) With a batch of one, the file contains no ops that compute 
 from __future__ import annotations
 
 import inspect
+import keyword
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quant_tutorial import models, quiet
+from quant_tutorial import flatbuffer, models, quiet
+from quant_tutorial.arguments import ModelInput
 from quant_tutorial.frameworks import keras, tf
 
 import numpy as np
 
 _OTHER_FLOATS = ("float64", "float16", "bfloat16")
+_ARGUMENT = re.compile("[A-Za-z][A-Za-z0-9_]*")
 # What reads or passes on values of any type.
 _PASSING = ("Cast", "Const", "Identity", "Placeholder", "ReadVariableOp", "VarHandleOp")
 
@@ -25,37 +30,25 @@ def is_tf_keras(model: Any) -> bool:
     return any(kind.__module__.split(".")[0] == "tf_keras" for kind in type(model).__mro__)
 
 
-class ModelInput(NamedTuple):
-    """What the only input of a model takes."""
+def model_inputs(model: Any) -> dict[str, ModelInput]:
+    """Return what each input of a model or SavedModel takes, by its name and in the model's order.
 
-    shape: tuple[int | None, ...]  # with the batch axis first
-    dtype: np.dtype  # an integer type, bool, or float32 for floats of any width
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether it takes integers or truth values, such as the numbers of words."""
-        return self.dtype.kind in "iub"
-
-
-def model_input(model: Any) -> ModelInput:
-    """Return the shape and the type of the only input of a model or SavedModel.
-
-    A list or a dictionary with a single input counts as one.
+    The names are those of `models.input_names`, and for a SavedModel those of its signature, which
+    has no order that its writer knows.
 
     Raises:
         ValueError: for something that is not a model or a SavedModel, and for a model that is not
-            built, has several inputs, takes images of any size or takes something else than
-            numbers, and for a SavedModel that takes several images at a time.
+            built, takes images of any size or takes something else than numbers, and for a
+            SavedModel that takes several images at a time.
     """
     if isinstance(model, (str, Path)):
-        spec = signature_of(model)[1]
-        if spec.shape.rank is None:
+        specs = signature_of(model)[1]
+        if any(spec.shape.rank is None for spec in specs.values()):
             raise ValueError(
                 f"model: the SavedModel in {model} does not say how many axes its input has. "
                 "Export it with an input_signature, such as "
                 "tf.TensorSpec((None, 28, 28, 1), tf.float32)."
             )
-        inputs = [spec]
     elif isinstance(model, keras.Model) or is_tf_keras(model):
         try:
             _, inputs = model.input_shape, model.inputs
@@ -64,26 +57,80 @@ def model_input(model: Any) -> ModelInput:
                 f"model {getattr(model, 'name', '')!r} must say the shape of its input: build it "
                 "as a functional or Sequential model with an Input."
             ) from None
+        specs = dict(zip(models.input_names(model), inputs, strict=True))
     else:
         raise ValueError(
             "model must be a Keras 3 model, a tf_keras model or the folder of a SavedModel, got "
             f"{type(model).__name__}."
         )
-    if len(inputs) != 1:
-        raise ValueError(
-            f"model must have one input, it has {len(inputs)}. Build a model with a single input "
-            "that holds them side by side, and cut it apart inside, for example with "
-            "keras.ops.split."
+    if not specs:
+        raise ValueError("model must have an input, it has none.")
+    return {
+        name: _checked_input(
+            f"its input {name!r}" if len(specs) > 1 else "its input",
+            tuple(spec.shape),
+            tf.as_dtype(spec.dtype),
+            model,
         )
-    return _checked_input(tuple(inputs[0].shape), tf.as_dtype(inputs[0].dtype), model)
+        for name, spec in specs.items()
+    }
 
 
-def _checked_input(shape: tuple[int | None, ...], dtype: tf.DType, model: Any) -> ModelInput:
+def model_input(model: Any) -> ModelInput:
+    """Return what the only input of a model or SavedModel takes.
+
+    A list or a dictionary with a single input counts as one.
+
+    Raises:
+        ValueError: as for `model_inputs`, and for several inputs.
+    """
+    found = model_inputs(model)
+    if len(found) != 1:
+        raise ValueError(
+            f"model must have one input, it has {len(found)}: {', '.join(found)}. Build a "
+            "model with a single input that holds them side by side, and cut it apart inside, for "
+            "example with keras.ops.split."
+        )
+    return next(iter(found.values()))
+
+
+def fixed_batch(inputs: Mapping[str, ModelInput]) -> int | None:
+    """Return how many images a model takes at a time, or None for any number."""
+    return next((entry.shape[0] for entry in inputs.values() if entry.shape[0]), None)
+
+
+def takes_lists(model: Any) -> bool:
+    """Return whether a model's inputs have an order that its writer knows, see `by_input`."""
+    return not isinstance(model, (str, Path)) and models.has_ordered_inputs(model)
+
+
+def output_names(model: Any) -> list[str]:
+    """Return the names that the outputs of a model get in a file, in the model's order.
+
+    They are the keys of a dictionary, and otherwise output_0, output_1 and so on.
+    """
+    if isinstance(model, (str, Path)):
+        return _signature_outputs(signature_of(model)[0].signatures["serving_default"])
+    structure = getattr(model, "output", None)  # a Sequential model of Keras 3 shows none
+    if isinstance(structure, Mapping) and len(structure) == len(model.outputs):
+        return [*map(str, _flatten(model)({key: key for key in structure}))]
+    return [f"output_{number}" for number in range(len(model.outputs))]
+
+
+def _by_place(name: str) -> tuple[str, int]:
+    """Return what sorts names such as output_2 and output_10 by their numbers."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if stem and number.isdecimal() else (name, -1)
+
+
+def _checked_input(
+    name: str, shape: tuple[int | None, ...], dtype: tf.DType, model: Any
+) -> ModelInput:
     if not shape:
-        raise ValueError("model must have an axis for the images, its input is a single number.")
+        raise ValueError(f"model must have an axis for the images, {name} is a single number.")
     if None in shape[1:]:
         raise ValueError(
-            f"model must take images of a fixed size, its input has the shape {shape}: build it "
+            f"model must take images of a fixed size, {name} has the shape {shape}: build it "
             "with that size, and give it the trained weights with set_weights."
         )
     if isinstance(model, (str, Path)) and shape[0] not in (None, 1):
@@ -93,7 +140,7 @@ def _checked_input(shape: tuple[int | None, ...], dtype: tf.DType, model: Any) -
         )
     if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
         raise ValueError(
-            f"model must take numbers, its input holds {dtype.name}: leave the preprocessing out "
+            f"model must take numbers, {name} holds {dtype.name}: leave the preprocessing out "
             "of the model, and give it the result."
         )
     return ModelInput(shape, np.dtype(np.float32 if dtype.is_floating else dtype.as_numpy_dtype))
@@ -124,45 +171,141 @@ def layer_names(model: Any) -> tuple[str, ...] | None:
 def export_saved_model(model: Any, folder: str | Path) -> None:
     """Write a model as a SavedModel that takes one image at a time.
 
-    Its input has the type that `model_input` returns.
+    Its inputs have the types that `model_inputs` returns. Several inputs have the names of
+    `export_names`, and several outputs those of `output_names`.
 
     Raises:
-        ValueError: as for `model_input`.
+        ValueError: as for `model_inputs`.
     """
-    entry = model_input(model)
-    shape = (1, *entry.shape[1:])
+    inputs = model_inputs(model)
     if isinstance(model, keras.Model):
-        _write(models.single_ended(model), folder, tf.TensorSpec(shape, entry.dtype, name="args_0"))
+        _write(model, folder, inputs)
         return
-    name = "image"
-    if isinstance(model, (str, Path)):
-        loaded, spec = signature_of(model)
-        name = spec.name
-
-        def answer(image: tf.Tensor) -> Any:
-            image = tf.cast(image, spec.dtype)  # floats may be wider or narrower
-            outputs = loaded.signatures["serving_default"](**{name: image})
-            return outputs if len(outputs) > 1 else next(iter(outputs.values()))
-
-    else:
-        loaded = model
-
-        def answer(image: tf.Tensor) -> Any:
-            return model(packed(image, model.input), training=False)
-
     holder = tf.Module()
-    holder.loaded = loaded  # keeps the variables with the function
-    function = tf.function(answer, input_signature=[tf.TensorSpec(shape, entry.dtype, name=name)])
-    tf.saved_model.save(holder, str(folder), signatures=function.get_concrete_function())
+    holder.loaded, names, answers = called(model)  # keeps the variables with the function
+    if len(inputs) == 1:
+        ((name, entry),) = inputs.items()
+        spec_name = name if isinstance(model, (str, Path)) else "image"
+        spec = tf.TensorSpec((1, *entry.shape[1:]), entry.dtype, name=spec_name)
+
+        def serve(image: tf.Tensor) -> Any:
+            return _named(names, answers({name: image}))
+
+        function = tf.function(serve, input_signature=[spec]).get_concrete_function()
+    else:
+        known = export_names(inputs)
+
+        def serve_several(**images: tf.Tensor) -> Any:
+            return _named(names, answers({known[key]: images[key] for key in images}))
+
+        function = tf.function(serve_several).get_concrete_function(**_specs(inputs))
+    tf.saved_model.save(holder, str(folder), signatures=function)
 
 
-def export_spec(entry: ModelInput) -> keras.InputSpec:
-    """Return the signature of a model's input with one image at a time, for Keras' export."""
-    return keras.InputSpec(shape=(1, *entry.shape[1:]), dtype=entry.dtype.name)
+def export_names(inputs: Iterable[str]) -> dict[str, str]:
+    """Return the names that several inputs have in a SavedModel, with their own.
+
+    TensorFlow takes the names of Python's arguments only, and Keras takes others as well.
+    """
+    return {
+        name if _ARGUMENT.fullmatch(name) and not keyword.iskeyword(name) else f"at__{place}": name
+        for place, name in enumerate(inputs)
+    }
 
 
-def packed(image: tf.Tensor, like: Any) -> Any:
-    """Put an image into the list or the dictionary that a tf_keras model takes."""
+def in_models_order(content: bytes, model: Any) -> bytes:
+    """Return a file of a model with its inputs and outputs in the model's order and by its names.
+
+    The converter puts several of them in an order of its own. A file with one of each stays as it
+    is.
+    """
+    if not isinstance(model, (str, Path)) and len(model.inputs) == len(model.outputs) == 1:
+        return content
+    graph = flatbuffer.graph(content)
+    if len(graph.inputs) == len(graph.outputs) == 1:
+        return content
+    inputs, outputs = model_inputs(model), output_names(model)
+    known = (
+        export_names(inputs) if len(inputs) > 1 else {name: name for name in graph.inputs_by_name}
+    )
+    names = outputs if len(outputs) > 1 else graph.outputs_by_name
+    return flatbuffer.with_ends(
+        content, known, {name: name for name in names}, is_ordered=takes_lists(model)
+    )
+
+
+def _specs(inputs: Mapping[str, ModelInput]) -> dict[str, tf.TensorSpec]:
+    """Return the specifications of inputs for one image at a time, by their names in the export."""
+    return {
+        export: tf.TensorSpec((1, *inputs[name].shape[1:]), inputs[name].dtype, name=export)
+        for export, name in export_names(inputs).items()
+    }
+
+
+def export_specs(model: keras.Model) -> Any:
+    """Return the signature of a model with one image at a time, for Keras' export."""
+    inputs = model_inputs(model)
+    specs = {
+        name: keras.InputSpec(shape=(1, *entry.shape[1:]), dtype=entry.dtype.name)
+        for name, entry in inputs.items()
+    }
+    if len(inputs) == 1:
+        return [*specs.values()]
+    for export, name in export_names(inputs).items():
+        specs[name].name = export
+    return [models.packed_inputs(model, specs)]
+
+
+class Called(NamedTuple):
+    """A model in inference as a function of its inputs by name."""
+
+    holder: Any  # what holds its variables
+    output_names: list[str]  # see `output_names`
+    outputs: Callable[[Mapping[str, Any]], list[Any]]  # in the same order
+
+
+def called(model: Any) -> Called:
+    """Return a model in inference as a function of its inputs by name."""
+    if not isinstance(model, (str, Path)):
+        plain = models.single_ended(model) if isinstance(model, keras.Model) else model
+        return Called(
+            model,
+            output_names(model),
+            lambda values: _flatten(model)(plain(packed(plain, values), training=False)),
+        )
+    loaded, specs = signature_of(model)
+    signature = loaded.signatures["serving_default"]
+    names = _signature_outputs(signature)
+
+    def outputs(values: Mapping[str, Any]) -> list[Any]:
+        # Floats may be wider or narrower.
+        cast = {name: tf.cast(values[name], spec.dtype) for name, spec in specs.items()}
+        found = signature(**cast)
+        return [found[name] for name in names]
+
+    return Called(loaded, names, outputs)
+
+
+def _signature_outputs(signature: Any) -> list[str]:
+    return sorted(signature.structured_outputs, key=_by_place)
+
+
+def _flatten(model: Any) -> Callable[[Any], list[Any]]:
+    """Return what lists the outputs of a Keras 3 or tf_keras model in its order."""
+    return keras.tree.flatten if isinstance(model, keras.Model) else tf.nest.flatten
+
+
+def _named(names: Sequence[str], outputs: Sequence[Any]) -> Any:
+    """Return the only output of a model, or several by the names that they get in a file."""
+    return outputs[0] if len(outputs) == 1 else dict(zip(names, outputs, strict=True))
+
+
+def packed(model: Any, values: Mapping[str, Any]) -> Any:
+    """Return a model's inputs, by name, in the structure that it takes."""
+    like = getattr(model, "input", None)
+    if len(values) > 1:
+        return models.packed_inputs(model, values)
+    ((_, image),) = values.items()
     if isinstance(like, dict):
         return dict.fromkeys(like, image)
     return [image] if isinstance(like, (list, tuple)) else image
@@ -174,25 +317,41 @@ def _trains_unless_told(model: keras.Model) -> bool:
     return any("training" in known and known["training"].default is True for known in calls)
 
 
-def _write(model: keras.Model, folder: str | Path, spec: tf.TensorSpec) -> None:
+def _write(model: keras.Model, folder: str | Path, inputs: Mapping[str, ModelInput]) -> None:
     """Write a model as it is in inference.
 
     `model.export` takes twice as long, because it looks at each layer, and lets layers augment. The
     two signatures are those of `model.export`, so the converter makes the same file of both.
     """
-    for layer in model._flatten_layers():
+    plain = models.single_ended(model)
+    for layer in plain._flatten_layers():
         if hasattr(layer, "lookup_table"):
             raise ValueError(
                 f"Layer {layer.name} ({type(layer).__name__}) looks values up in a table, for "
                 "which LiteRT has no op: do that before the model, and give it the numbers found."
             )
     holder = tf.Module()
-    holder.held = [variable.value for variable in model.variables]
+    holder.held = [variable.value for variable in plain.variables]
     # A layer that the reader has called with training=True stays in that mode.
-    mode = {"training": False} if _trains_unless_told(model) else {}
+    mode = {"training": False} if _trains_unless_told(plain) else {}
+    names = output_names(model)
+
+    def outputs(values: Any) -> Any:
+        return _named(names, keras.tree.flatten(plain(values, **mode)))
+
     # Without autograph, which would look for loops in Keras' own code.
-    holder.serve = tf.function(lambda x: model(x, **mode), input_signature=[spec], autograph=False)
-    signatures = dict.fromkeys(("serve", "serving_default"), holder.serve)
+    if len(inputs) == 1:
+        (entry,) = inputs.values()
+        spec = tf.TensorSpec((1, *entry.shape[1:]), entry.dtype, name="args_0")
+        holder.serve = tf.function(lambda x: outputs(x), input_signature=[spec], autograph=False)
+        signatures = dict.fromkeys(("serve", "serving_default"), holder.serve)
+    else:
+        known = export_names(inputs)
+        holder.serve = tf.function(
+            lambda **x: outputs(packed(plain, {known[key]: x[key] for key in x})),
+            autograph=False,
+        )
+        signatures = {"serving_default": holder.serve.get_concrete_function(**_specs(inputs))}
     tf.saved_model.save(holder, str(folder), signatures=signatures)
 
 
@@ -223,8 +382,8 @@ def has_fake_quant(folder: str | Path) -> bool:
     return any(node.op.startswith("FakeQuantWithMinMaxVars") for node in _nodes(folder))
 
 
-def signature_of(folder: str | Path) -> tuple[Any, Any]:
-    """Load a SavedModel and return it with the specification of its only input."""
+def signature_of(folder: str | Path) -> tuple[Any, dict[str, Any]]:
+    """Load a SavedModel and return it with the specifications of its inputs, by name."""
     if not (Path(folder) / "saved_model.pb").is_file():
         raise ValueError(
             f"model: {folder} is not the folder of a SavedModel (it holds no saved_model.pb). Load "
@@ -238,9 +397,4 @@ def signature_of(folder: str | Path) -> tuple[Any, Any]:
             f"{', '.join(loaded.signatures) or 'none'}."
         )
     specs = loaded.signatures["serving_default"].structured_input_signature[1]
-    if len(specs) != 1:
-        raise ValueError(
-            f"model must have one input, it has {len(specs)}: {', '.join(sorted(specs))}. Export "
-            "a model with a single input that holds them side by side."
-        )
-    return loaded, next(iter(specs.values()))
+    return loaded, {name: specs[name] for name in sorted(specs, key=_by_place)}

@@ -17,7 +17,7 @@ from quant_tutorial import flatbuffer, quiet
 from quant_tutorial.flatbuffer import CASTS, Graph, Op
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.op_names import without_suffix
-from quant_tutorial.tflite.saved_model import is_tf_keras, layer_names
+from quant_tutorial.tflite.saved_model import in_models_order, is_tf_keras, layer_names
 
 from tensorflow.lite.python.convert import ConverterError, mlir_quantize
 
@@ -43,7 +43,7 @@ def quantize_all_but(
     converter._experimental_calibrate_only = True
     with quiet.all_output():
         calibrated = converter.convert()
-    graph = flatbuffer.graph(calibrated)
+    graph = flatbuffer.graph(in_models_order(calibrated, model))
     spared = _ops_of(layers, model, graph)
     if unknown := [name for name in op_types if name not in graph.op_types]:
         raise ValueError(
@@ -79,8 +79,8 @@ def _require_float(indices: set[int], before: Graph, after: Graph) -> None:
 
 def _ops_of(layers: Sequence[str], model: Any, graph: Graph) -> list[Op]:
     """Return the ops of some layers, or raise a ValueError for a layer without one."""
-    ends = [tensor.name for tensor in graph.outputs]
-    named = {op.index: _names(op, model, op.outputs[0].name in ends) for op in graph.ops}
+    place = {tensor.index: n for n, tensor in enumerate(graph.outputs_by_name.values())}
+    named = {op.index: _names(op, model, place.get(op.outputs[0].index)) for op in graph.ops}
     if missing := [name for name in layers if not any(name in names for names in named.values())]:
         found = dict.fromkeys(name for names in named.values() for name in sorted(names))
         raise ValueError(
@@ -90,16 +90,19 @@ def _ops_of(layers: Sequence[str], model: Any, graph: Graph) -> list[Op]:
     return [op for op in graph.ops if named[op.index].intersection(layers)]
 
 
-def _names(op: Op, model: Any, is_last: bool) -> set[str]:
-    """Return the names of the layers in an op, as the reader knows them."""
+def _names(op: Op, model: Any, output: int | None) -> set[str]:
+    """Return the names of the layers in an op, as the reader knows them.
+
+    `output` is the place of its output among the model's.
+    """
     is_keras3 = isinstance(model, keras.Model)
     if not is_keras3 and not is_tf_keras(model):
         return {part for layer in op.layers for part in layer.split("/")}
     parts = {part for path in op.paths for part in path}
-    if not parts and is_last:
+    if not parts and output is not None:
         # The model's output has lost its name, and an op such as SOFTMAX has no weights from whose
         # names the layer could be found.
-        history = model.outputs[0]._keras_history
+        history = model.outputs[output]._keras_history
         return {history.operation.name if is_keras3 else history.layer.name}
     known = layer_names(model)
     if is_keras3:

@@ -15,22 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quant_tutorial import flatbuffer, metrics, models
-from quant_tutorial.affine import dequantize
-from quant_tutorial.arguments import checked_images, checked_integers
+from quant_tutorial import flatbuffer, metrics
+from quant_tutorial.arguments import ModelInput, Range, as_given, checked_inputs, ranges_by_input
 from quant_tutorial.flatbuffer import CASTS, WEIGHTED, Graph, Op, Tensor
-from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.tflite.interpreter import Runner
 from quant_tutorial.tflite.op_errors import TensorError, file_errors
 from quant_tutorial.tflite.running import (
     correct_graph,
-    file_images,
+    dequantized,
+    file_inputs,
     input_options,
     outputs_of,
-    single_input_output,
     wrongly_computed,
 )
-from quant_tutorial.tflite.saved_model import model_input, packed, signature_of
+from quant_tutorial.tflite.saved_model import called, fixed_batch, model_inputs, takes_lists
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,95 +51,119 @@ class Comparison:
     sqnr_db: float  # infinite for the same answers
     largest: float  # the largest difference
     step: float | None  # the scale of the file's output, None for floats
+    output: str = ""  # its name in a file with several outputs
 
     def __str__(self) -> str:
         """Say in a sentence what was compared, and how far apart it is."""
         steps = "" if self.step is None else f" ({self.largest / self.step:.1f} output steps)"
+        where = f" at output {self.output}" if self.output else ""
         return (
-            f"On {self.images} images the file's answers differ from the float model's by at most "
+            f"On {self.images} images the file's answers{where} differ from the float model's by "
+            "at most "
             f"{self.largest:.3g}{steps}; their SQNR is {self.sqnr_db:.1f} dB."
         )
 
 
-def compare(float_model: Any, model_bytes: bytes, images: NDArray[np.float32]) -> Comparison:
+def compare(float_model: Any, model_bytes: bytes, images: Any) -> Comparison | list[Comparison]:
     """Compare the answers of a `.tflite` file with those of the model it was made from (lesson 06).
 
     Args:
         float_model: The float file, or a model that `tflite.convert` accepts.
-        model_bytes: The file, with one input and one output.
-        images: Images as the float model takes them, shape (n, …), n ≥ 1; a dozen are enough.
+        model_bytes: The file.
+        images: Images as the float model takes them, shape (n, …), n ≥ 1; a dozen are enough. For
+            several inputs a mapping or a list, as for `convert`.
+
+    Returns:
+        The comparison, or a list with one for each of several outputs.
 
     Raises:
-        ValueError: when the bytes are not a `.tflite` model that LiteRT runs correctly, for several
-            inputs or outputs, and when the images are missing or do not fit the model.
+        ValueError: when the bytes are not a `.tflite` model that LiteRT runs correctly, and when
+            the images are missing or do not fit the model.
     """
     graph = correct_graph(model_bytes)
-    exit_ = single_input_output(graph)[1]
     if isinstance(float_model, bytes):
         expected = _outputs(float_model, correct_graph(float_model), images)
     else:
-        expected = float_outputs(float_model, images)[0]
-    outputs = _outputs(model_bytes, graph, images)
-    if expected.size != outputs.size:
-        raise ValueError(
-            f"float_model gives outputs of the shape {expected.shape}, and model_bytes of the "
-            f"shape {outputs.shape}: compare a file with the model that it was made from."
+        inputs, listed = model_inputs(float_model), takes_lists(float_model)
+        images = as_given(checked_inputs("images", images, inputs, listed=listed))
+        expected = float_outputs(float_model, images)
+    outputs, exits = _outputs(model_bytes, graph, images), graph.outputs_by_name
+    if [each.size for each in expected] != [each.size for each in outputs]:
+        shapes, other = (
+            ", ".join(str(each.shape) for each in found) for found in (expected, outputs)
         )
-    difference = np.abs(expected.reshape(outputs.shape).astype(np.float64) - outputs)
-    return Comparison(
-        images=len(outputs),
-        sqnr_db=_sqnr_db(expected, outputs),
-        largest=float(difference.max()),
-        step=None if exit_.params is None else float(exit_.params.scale),
-    )
+        raise ValueError(
+            f"float_model gives outputs of the shape {shapes}, and model_bytes of the "
+            f"shape {other}: compare a file with the model that it was made from."
+        )
+    several = len(outputs) > 1
+    found = [
+        Comparison(
+            images=len(after),
+            sqnr_db=_sqnr_db(before, after),
+            largest=float(
+                np.abs(before.reshape(after.shape).astype(np.float64) - after).max(initial=0)
+            ),
+            step=None if exit_.params is None else float(exit_.params.scale),
+            output=name if several else "",
+        )
+        for (name, exit_), before, after in zip(exits.items(), expected, outputs, strict=True)
+    ]
+    return found if several else found[0]
 
 
-def float_outputs(model: Any, images: NDArray[Any]) -> list[NDArray[Any]]:
+def float_outputs(model: Any, images: Any) -> list[NDArray[Any]]:
     """Return a model's answers to images, an array for each output.
 
     The model stays as it is, also where it keeps something for its next call.
 
     Args:
         model: A Keras 3 or tf_keras model, or the folder of a SavedModel.
-        images: Images as the model takes them, shape (n, …), n ≥ 1.
+        images: Images as the model takes them, shape (n, …), n ≥ 1; for several inputs in the forms
+            of `arguments.by_input`.
     """
-    entry = model_input(model)
-    check = checked_integers if entry.is_integer else checked_images
-    images = check("images", images, tuple(entry.shape[1:]), entry.dtype)
+    inputs, call = model_inputs(model), called(model).outputs
+    given = checked_inputs("images", images, inputs, listed=takes_lists(model))
     kept: list[tuple[Any, NDArray[Any]]] = []
-    if isinstance(model, (str, Path)):
-        loaded, spec = signature_of(model)
-        signature = loaded.signatures["serving_default"]
-
-        def run(part: NDArray[Any]) -> Any:
-            return signature(**{spec.name: tf.cast(part, spec.dtype)})
-
-    else:
-        plain = models.single_ended(model) if isinstance(model, keras.Model) else model
-        kept = [(variable, variable.numpy()) for variable in plain.non_trainable_variables]
-
-        def run(part: NDArray[Any]) -> Any:
-            return plain(packed(part, getattr(plain, "input", None)), training=False)
-
-    size = entry.shape[0] or len(images)
-    filled = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
-    parts = [tf.nest.flatten(run(part)) for part in np.split(filled, len(filled) // size)]
+    if not isinstance(model, (str, Path)):
+        kept = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+    count = len(next(iter(given.values())))
+    size = fixed_batch(inputs) or count
+    times = -(-count // size)
+    filled = {
+        name: np.split(np.resize(each, (times * size, *each.shape[1:])), times)
+        for name, each in given.items()
+    }
+    parts = [call({name: filled[name][place] for name in filled}) for place in range(times)]
     for variable, value in kept:
         if not np.array_equal(variable.numpy(), value):
             variable.assign(value)
-    return [np.concatenate(each)[: len(images)] for each in zip(*parts, strict=True)]
+    return [np.concatenate(each)[:count] for each in zip(*parts, strict=True)]
 
 
-def drawn(entry: Any, input_range: tuple[float, float] | None) -> NDArray[Any]:
+def drawn(inputs: Mapping[str, Any], input_range: Range | Mapping[str, Range]) -> Any:
     """Return a few arrays as a model takes them, where there are no calibration images.
 
     They are random numbers from the range; for whole numbers, which may stand for anything, zeros.
+
+    Args:
+        inputs: What has the shape and the type of each input, by its name.
+        input_range: As for `arguments.ranges_by_input`.
     """
-    shape = (TRIED, *entry.shape[1:])
-    if entry.dtype.kind in "iub":
-        return np.zeros(shape, entry.dtype)
-    low, high = input_range or (0.0, 1.0)
-    return np.random.default_rng(0).uniform(low, high, shape).astype(np.float32)
+    entries = {
+        name: ModelInput(tuple(entry.shape), np.dtype(entry.dtype))
+        for name, entry in inputs.items()
+    }
+    ranges, random = ranges_by_input(input_range, entries), np.random.default_rng(0)
+    arrays = {}
+    for name, entry in entries.items():
+        shape = (TRIED, *entry.shape[1:])
+        if entry.is_integer:
+            arrays[name] = np.zeros(shape, entry.dtype)
+        else:
+            low, high = ranges[name] or (0.0, 1.0)
+            arrays[name] = random.uniform(low, high, shape).astype(np.float32)
+    return as_given(arrays)
 
 
 class File(NamedTuple):
@@ -186,28 +208,24 @@ def require_sound(
 ) -> None:
     """Raise a ValueError for a new file that is worse than its scheme explains.
 
-    A file with several inputs or outputs is not compared.
-
     Args:
         file: What `started` returns.
-        images: Images as the float model takes them.
+        images: Images as the float model takes them, for several inputs by their names.
         expected: The float model's answers to them, an array for each output.
         float_file: Makes the float file of the model; called only if it is needed.
         enough_db: The SQNR from which on nothing more is looked at.
         calibrated: Whether the file was calibrated with these images. Others may leave its ranges.
     """
     content, graph, runner = file
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or len(expected) != 1:
-        return
     if wrongly_computed(graph) is not None:  # `predict` says so
         return
     outputs = _outputs(content, graph, images, runner)
-    if _is_enough(expected[0], outputs, enough_db):
+    if _are_enough(expected, outputs, enough_db):
         return
     # A model that looks at the whole batch, or draws at random, differs from any file of it.
     floats = float_file()
     float_graph = flatbuffer.graph(floats)
-    if not _is_enough(_outputs(floats, float_graph, images), outputs, enough_db):
+    if not _are_enough(_outputs(floats, float_graph, images), outputs, enough_db):
         _refuse_unexplained(content, graph, floats, images, calibrated)
 
 
@@ -227,7 +245,7 @@ def require_like_model(
         input_range: The range of its input; None for 0 to 1.
         float_file: As for `require_sound`.
     """
-    images = drawn(model_input(model), input_range)
+    images = drawn(model_inputs(model), input_range)
     expected = float_outputs(model, images)
     require_sound(started(content), images, expected, float_file, _SIMULATED_DB, calibrated=False)
 
@@ -244,26 +262,31 @@ def require_like_floats(
         zero: As for `started`.
     """
     file, graph = started(content, zero), flatbuffer.graph(float_bytes)
-    if len(graph.outputs) == 1:
-        expected = _outputs(float_bytes, graph, images)
-        require_sound(file, images, [expected], lambda: float_bytes)
+    expected = _outputs(float_bytes, graph, images)
+    require_sound(file, images, expected, lambda: float_bytes)
 
 
 def _outputs(
-    content: bytes, graph: Graph, images: NDArray[Any], runner: Runner | None = None
-) -> NDArray[Any]:
-    """Return a file's only output for images, as real numbers."""
-    given, exit_ = file_images("images", images, graph.inputs[0]), graph.outputs[0]
-    runner = runner or Runner(content, graph, **input_options(graph.inputs[0], given))
-    outputs = outputs_of(runner, graph, given, [exit_])[exit_.index]
-    return outputs if exit_.params is None else dequantize(outputs, exit_.params)
+    content: bytes, graph: Graph, images: Any, runner: Runner | None = None
+) -> list[NDArray[Any]]:
+    """Return a file's outputs for images, as real numbers and in the order of its model's."""
+    given = file_inputs("images", images, graph)
+    runner = runner or Runner(content, graph, **input_options(graph, given))
+    values = outputs_of(runner, graph, given, graph.outputs)
+    return [dequantized(values[t.index], t) for t in graph.outputs_by_name.values()]
 
 
-def _is_enough(expected: NDArray[Any], outputs: NDArray[Any], enough_db: float) -> bool:
-    """Return whether answers are near enough, or cannot be compared."""
-    if expected.size != outputs.size or not expected.size or not np.isfinite(expected).all():
-        return True
-    return _sqnr_db(expected, outputs) >= enough_db
+def _are_enough(
+    expected: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], enough_db: float
+) -> bool:
+    """Return whether all answers are near enough, or cannot be compared."""
+    return len(expected) != len(outputs) or all(
+        before.size != after.size
+        or not before.size
+        or not np.isfinite(before).all()
+        or _sqnr_db(before, after) >= enough_db
+        for before, after in zip(expected, outputs, strict=True)
+    )
 
 
 def _sqnr_db(expected: NDArray[Any], outputs: NDArray[Any]) -> float:

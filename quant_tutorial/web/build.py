@@ -97,7 +97,8 @@ def _fingerprint(notebook: dict[str, Any], last: dict[str, Any], count: int) -> 
 
 def _update(digest: Any, *more: Path) -> None:
     """Let a digest depend on the package without `web`, on what is installed, and on more files."""
-    package = sorted(p for p in HERE.parent.rglob("*") if p.suffix != ".pyc")
+    # Not what Python caches: while it writes such a file, the name has another ending than .pyc.
+    package = sorted(p for p in HERE.parent.rglob("*") if "__pycache__" not in p.parts)
     used = [path for path in package if HERE not in path.parents]
     for path in [*used, *more, ROOT / "requirements.lock"]:
         if path.is_file():

@@ -61,7 +61,7 @@ def network(simulator: Simulator) -> dict[str, Any]:
             }
             for node in simulator.nodes
         ],
-        "stages": {node.name: _stage(simulator, node) for node in simulator.nodes[1:]},
+        "stages": {node.name: _stage(simulator, node) for node in simulator.nodes if node.sources},
     }
 
 

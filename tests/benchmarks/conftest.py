@@ -5,27 +5,45 @@ and where one is compared with another, both were measured in turn.
 """
 
 import os
+from collections.abc import Generator
 
 import pytest
 from measuring import Report
 
 _FIGURES = pytest.StashKey[list[tuple[str, str, str, str]]]()
+_MISSED = pytest.StashKey[list[str]]()
+
+
+def figure(value: float, unit: str) -> str:
+    """Write a figure with two or more digits."""
+    return f"{value:.{2 if value < 10 else 0}f} {unit}"
 
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
-    """Return a function that records a figure, and fails if it misses what is promised."""
+    """Return a function that records a figure; the test fails if one misses what is promised."""
 
     def note(what: str, value: float, unit: str, promised: float | None = None) -> None:
         kept = promised is None or value <= promised
-        digits = 2 if value < 10 else 0
-        bound = "" if promised is None else f"{promised:.3g} {unit}"
+        measured = figure(value, unit)
+        bound = "" if promised is None else figure(promised, unit)
         verdict = "" if promised is None else ("kept" if kept else "MISSED")
         figures = request.config.stash.setdefault(_FIGURES, [])
-        figures.append((what, f"{value:.{digits}f} {unit}", bound, verdict))
-        assert kept, f"{what}: {value:.{digits}f} {unit}, promised {bound}. Is the machine busy?"
+        figures.append((what, measured, bound, verdict))
+        if not kept:
+            missed = request.node.stash.setdefault(_MISSED, [])
+            missed.append(f"{what}: {measured}, promised {bound}.")
 
     return note
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail a test at its end, so that one missed figure does not hide those after it."""
+    result = yield
+    if missed := pyfuncitem.stash.get(_MISSED, []):
+        pytest.fail("\n".join([*missed, "Is the machine busy?"]), pytrace=False)
+    return result
 
 
 def pytest_terminal_summary(

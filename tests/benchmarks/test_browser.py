@@ -7,7 +7,7 @@ import pytest
 from lesson_page import Explorer, opened
 from lesson_run import JupyterLab
 from measuring import Report
-from playwright.sync_api import Browser
+from playwright.sync_api import Page
 
 # Milliseconds by lesson; in 05, where an estimate comes first, to the accuracy on all images.
 PROMISED = {
@@ -21,9 +21,9 @@ PRESSES, ROUNDS = 24, 3
 
 @pytest.mark.parametrize("name", PROMISED)
 def test_the_read_out_follows_a_key_press(
-    name: str, browser: Browser, jupyterlab: JupyterLab, report: Report
+    name: str, lab_page: Page, jupyterlab: JupyterLab, report: Report
 ) -> None:
-    with opened(f"{name}.ipynb", browser, jupyterlab) as lesson:
+    with opened(f"{name}.ipynb", lab_page, jupyterlab) as lesson:
         for explorer in lesson.explorers:
             times = [time for _ in range(ROUNDS) for time in press(explorer)]
             what = f"{explorer.name} in Chromium, key press to read-out"

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import nbformat
 import pytest
-from lesson_page import LESSON_PAGE, OPENING, PATIENCE, within
+from lesson_page import PATIENCE, show, within
 from lesson_run import JupyterLab
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 from rerun_notebooks import COLLAPSED, clean
 
 NAME = "collapsed.ipynb"
@@ -27,7 +27,7 @@ OUTPUTS = {
 
 
 @pytest.fixture
-def page(browser: Browser, jupyterlab: JupyterLab) -> Iterator[Page]:
+def page(lab_page: Page, jupyterlab: JupyterLab) -> Iterator[Page]:
     cells = [
         nbformat.v4.new_code_cell(
             source, id=name, outputs=[OUTPUTS[name]], metadata={"tags": [COLLAPSED]}
@@ -37,15 +37,10 @@ def page(browser: Browser, jupyterlab: JupyterLab) -> Iterator[Page]:
     notebook = nbformat.v4.new_notebook(cells=cells)
     clean(notebook)
     jupyterlab.notebook(NAME).write_text(json.dumps(notebook), encoding="utf-8")
-    page = browser.new_page()
-    page.add_init_script(path=LESSON_PAGE)
     try:
-        page.goto(jupyterlab.address(NAME))
-        page.wait_for_function("() => window.jupyterapp", timeout=1000 * OPENING)
-        within(OPENING, page, "open", NAME)
-        yield page
+        show(lab_page, NAME, jupyterlab)
+        yield lab_page
     finally:
-        page.close()
         jupyterlab.end_kernel(NAME)
 
 

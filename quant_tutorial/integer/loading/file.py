@@ -156,13 +156,16 @@ def load(model_bytes: bytes, *, multiplier_bits: int | None = None) -> IntegerMo
         for index in step.inputs
         if tensors[index].data is not None
     }
+    inputs, outputs = graph.inputs_by_name, graph.outputs_by_name
     return IntegerModel(
         tuple(steps),
         tuple(tensors),
-        tuple(tensor.index for tensor in graph.inputs),
-        tuple(tensor.index for tensor in graph.outputs),
+        tuple(tensor.index for tensor in inputs.values()),
+        tuple(tensor.index for tensor in outputs.values()),
         MappingProxyType(constants),
         keeps_images,
+        tuple(inputs),
+        graph.takes_lists,
     )
 
 
