@@ -20,8 +20,8 @@ FIGURES = Path(__file__).with_name("networks") / "applications.json"
 SIZE, CALIBRATION, IMAGES, CLASSES, DRAWS = 64, 40, 100, 10, 5
 # Training and the integer engine take smaller pictures, which they compute in less time.
 SMALL, BATCH, COMPUTED, COMPARED, RATE = 32, 32, 4, 10, 1e-3
-# Training on digits: steps, learning rate, images for the ranges, test images.
-STEPS, LEARNING, CALIBRATED, TESTED = 600, 2e-3, 200, 1000
+# Training on digits: images at a time, epochs, learning rate, images for the ranges, test images.
+TOGETHER, EPOCHS, LEARNING, CALIBRATED, TESTED = 128, 3, 2e-3, 500, 2000
 SETTINGS: dict[str, dict[str, Any]] = {
     "MobileNetV2": {"alpha": 0.35},
     "MobileNetV3Small": {},
@@ -228,7 +228,7 @@ def ops(name: str) -> dict[str, Any]:
 
 
 def learned(name: str) -> Any:
-    """Return a network that has learned digits for a few hundred steps."""
+    """Return a network that has learned MNIST's digits for some epochs."""
     from quant_tutorial import mnist
 
     import keras
@@ -238,12 +238,14 @@ def learned(name: str) -> Any:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # with some networks' 0.999 it would take thousands of steps
-    data, count = mnist.load(), STEPS * BATCH
-    rate = keras.optimizers.schedules.CosineDecay(LEARNING, STEPS)
+    data = mnist.load()
+    images = as_pictures(data.x_train[:-CALIBRATED], name)
+    total = EPOCHS * -(-len(images) // TOGETHER)
+    rate = keras.optimizers.schedules.CosineDecay(LEARNING, total)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
-    images = as_pictures(data.x_train[:count], name)
-    model.fit(images, data.y_train[:count], batch_size=BATCH, verbose=0)
+    labels = data.y_train[:-CALIBRATED]
+    model.fit(images, labels, batch_size=TOGETHER, epochs=EPOCHS, verbose=0)
     return model
 
 
