@@ -3,7 +3,7 @@
 `python tests/coverage_table.py` measures the models of `coverage_models.KINDS`, all or those that
 are named, and writes the figures into `networks/coverage.json`. Kinds that are there already are
 not measured again, unless they are named. With `--table` it prints the tables as they stand in
-`notebooks/reference.md`: this one, and the two of `applications.py`.
+`notebooks/reference.md`: this one, and those of `applications.py`.
 """
 
 import json
@@ -145,6 +145,53 @@ def networks_table(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def draws_table(figures: dict[str, dict[str, Any]]) -> str:
+    """Return the largest differences of several draws of pictures as a table in Markdown."""
+    headings = ("network", "simulation, largest of each draw", "reference kernels")
+    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 2}"]
+    for name, found in figures.items():
+        if "draws_simulation_to_default_largest" in found:
+            largest = (
+                ", ".join(f"{value:.0f}" for value in found[f"draws_{kind}_to_default_largest"])
+                for kind in ("simulation", "reference")
+            )
+            lines.append(f"| {name} | {' | '.join(largest)} |")
+    return "\n".join(lines)
+
+
+def ops_table(found: dict[str, dict[str, int]]) -> str:
+    """Return what `application_ops.py` found in a network as a table in Markdown."""
+    headings = ("op", "ops", "integers", "simulation, different", "reference kernels, different")
+    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 4}"]
+    for kind, own in found.items():
+        shares = (own[f"{one}_differs"] / own["integers"] for one in ("simulation", "reference"))
+        cells = [f"{own['ops']}", f"{own['integers']:,}", *(f"{share:.3%}" for share in shares)]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def digits_table(figures: dict[str, dict[str, Any]]) -> str:
+    """Return what `applications.py` found after training on digits as a table in Markdown.
+
+    Networks that it has not trained have no row.
+    """
+    headings = (
+        *("network", "float model, right", "simulation, right", "file, right"),
+        *("simulation, same class", "reference kernels, same class"),
+        *("simulation, mean", "reference kernels, mean"),
+    )
+    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 7}"]
+    for name, found in figures.items():
+        if "digits_images" not in found:
+            continue
+        counts = [found[f"digits_{kind}_right"] for kind in ("float", "simulation", "default")]
+        pair = ("simulation", "reference")
+        counts += [found[f"digits_same_class_{kind}_default"] for kind in pair]
+        means = [f"{found[f'digits_{kind}_to_default_mean']:.2f}" for kind in pair]
+        lines.append(f"| {name} | {' | '.join([*map(str, counts), *means])} |")
+    return "\n".join(lines)
+
+
 def trained_table(figures: dict[str, dict[str, Any]]) -> str:
     """Return what `applications.py` found after a step of training as a table in Markdown.
 
@@ -181,7 +228,9 @@ def main() -> None:
     found = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
     if sys.argv[1:] == ["--table"]:
         networks = json.loads(FIGURES.with_name("applications.json").read_text(encoding="utf-8"))
-        print(table(found), networks_table(networks), trained_table(networks), sep="\n\n")
+        tables = (networks_table, draws_table, digits_table, trained_table)
+        ops = (ops_table(one["ops"]) for one in networks.values() if "ops" in one)
+        print(table(found), *(of(networks) for of in tables), *ops, sep="\n\n")
         return
     names = sys.argv[1:] or [name for name in coverage_models.KINDS if name not in found]
     for name in names:
