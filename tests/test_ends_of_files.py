@@ -206,6 +206,8 @@ class TestFiles:
         species = models.predict(model, DATA)[0].argmax(axis=1)
         found = tflite.evaluate(files["float32"], DATA, species, output="output_0")
         assert found.accuracy == 1
+        by_number = tflite.evaluate(files["float32"], DATA, species, output=0)
+        assert by_number.accuracy == found.accuracy
         assert tflite.evaluate(files["float32"], DATA, species, output="output_1").accuracy < 0.8
         with pytest.raises(ValueError, match=r"3 outputs, .*: say which .* output='output_0'"):
             tflite.evaluate(files["float32"], DATA, species)

@@ -96,7 +96,7 @@ def model_card(
     name: str,
     made: str,
     facts: CardFacts,
-    output: str | None = None,
+    output: str | int | None = None,
 ) -> str:
     """Return the model card of a classifier's `.tflite` file, as Markdown (lesson 09).
 
@@ -114,7 +114,7 @@ def model_card(
         made: How the file was made, in whole sentences: model, method, bit widths, calibration or
             training.
         facts: What the card says about the model's use and data.
-        output: The name of the output that was evaluated, for a file with several.
+        output: The name or the number of the output that was evaluated, for a file with several.
 
     Raises:
         ValueError: when the bytes are not a `.tflite` model, the name is empty or longer than one

@@ -6,7 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 from quant_tutorial import flatbuffer, metrics
-from quant_tutorial.arguments import checked_choice, checked_classes
+from quant_tutorial.arguments import checked_choice, checked_classes, checked_whole, is_whole
 from quant_tutorial.flatbuffer import Graph, Tensor
 from quant_tutorial.tflite.running import (
     FileInputs,
@@ -95,7 +95,7 @@ def predict(model_bytes: bytes, x: Any, *, threads: int | None = None) -> Any:
 
 
 def evaluate(
-    model_bytes: bytes, x: Any, y: NDArray[np.integer], *, output: str | None = None
+    model_bytes: bytes, x: Any, y: NDArray[np.integer], *, output: str | int | None = None
 ) -> Evaluation:
     """Measure a `.tflite` model on images and labels with LiteRT (lesson 06).
 
@@ -106,7 +106,8 @@ def evaluate(
         model_bytes: The content of the `.tflite` file.
         x: Images as the float model takes them, shape (n, …); for several inputs as for `predict`.
         y: The true classes, shape (n,).
-        output: The name of the output that holds the classes, for a file with several.
+        output: The name or the number of the output that holds the classes, for a file with
+            several.
 
     Raises:
         ValueError: as for `predict`, for labels that are not one class for each image, for a model
@@ -144,11 +145,16 @@ def evaluate(
     return Evaluation(accuracy, predictions, outputs, confusion, seconds / count)
 
 
-def chosen_output(model_bytes: bytes, output: str | None = None) -> str:
+def chosen_output(model_bytes: bytes, output: str | int | None = None) -> str:
     """Return the name of the output that holds the classes: that of the only one, or `output`.
 
+    Args:
+        model_bytes: The content of the `.tflite` file.
+        output: A name, or a number in the order of the model's outputs.
+
     Raises:
-        ValueError: for several outputs of which none is chosen, and for a name of none.
+        ValueError: for several outputs of which none is chosen, and for an output that the file
+            does not have.
     """
     names = [*flatbuffer.graph(model_bytes).outputs_by_name]
     if output is None and len(names) == 1:
@@ -158,6 +164,8 @@ def chosen_output(model_bytes: bytes, output: str | None = None) -> str:
             f"The file has {len(names)} outputs, {', '.join(names)}: say which one holds the "
             f"classes, as in output={names[0]!r}."
         )
+    if is_whole(output):
+        return names[checked_whole("output", output, 0, len(names) - 1)]
     return checked_choice("output", output, names)
 
 
