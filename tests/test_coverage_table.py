@@ -25,6 +25,7 @@ def test_the_page_shows_what_was_measured() -> None:
     assert coverage_table.table(FIGURES) in page
     assert coverage_table.networks_table(NETWORKS) in page
     assert coverage_table.trained_table(NETWORKS) in page
+    assert coverage_table.digits_table(NETWORKS) in page
 
 
 def test_what_the_page_promises() -> None:
@@ -56,6 +57,18 @@ def test_the_networks_train_and_their_integers_are_equal() -> None:
         assert found["trained_to_before_mean"] > 1, name
         assert found["computed_tensors_equal"] == found["computed_tensors"], name
         assert found["computed_values_different"] == 0, name
+
+
+def test_networks_that_have_learned_digits() -> None:
+    learned = [found for found in NETWORKS.values() if "digits_images" in found]
+    assert len(learned) >= 2
+    for found in learned:
+        images = found["digits_images"]
+        for kind in ("float", "simulation", "default", "reference"):
+            assert found[f"digits_{kind}_right"] >= 0.95 * images
+        same = [found[f"digits_same_class_{kind}_default"] for kind in ("simulation", "reference")]
+        assert min(same) >= 0.99 * images
+        assert abs(same[0] - same[1]) <= 0.005 * images
 
 
 @pytest.mark.slow
