@@ -327,80 +327,29 @@ class TestExplorers:
         assert len(heights) == 1
 
 
-@dataclass
-class Visit:
-    """What was found on a page: `barriers` are axe's in its explorers, by scheme and width."""
-
-    wrong: list[str] = field(default_factory=list)
-    width_on_a_phone: int = 0
-    barriers: dict[tuple[str, int], list[str]] = field(default_factory=dict)
-
-
-# Names and roles of the controls are the same in each; what differs is what surrounds them.
-VIEWS = [("light", 1300), ("dark", 1300), ("light", 390)]
-
-
-@pytest.fixture(scope="module")
-def visits(site: Path, browser: Browser) -> dict[Path, Visit]:
-    """Each page, opened once from a file, since that takes a second."""
-    # Without motion: axe would see the colours halfway between two schemes.
-    context = browser.new_context(color_scheme="light", reduced_motion="reduce")
-    page, found = context.new_page(), {}
-    visit = Visit()
-
-    def note(request: Request) -> None:
-        if not request.url.startswith(("file://", "data:", "blob:")):
-            visit.wrong.append(request.url)
-
-    def fail(request: Request) -> None:
-        # A page is left while its icon is still on the way.
-        if request.failure != "net::ERR_ABORTED":
-            visit.wrong.append(f"{request.failure}: {request.url}")
-
-    page.on("request", note)
-    page.on("requestfailed", fail)
-    page.on("pageerror", lambda error: visit.wrong.append(str(error)))
-    views = views_of_explorers(site)
-    for path in [*site.glob("*.html"), *site.rglob("notebooks/**/*.html")]:
-        visit = found[path] = Visit()
-        page.set_viewport_size({"width": 1300, "height": 900})
-        page.goto(path.as_uri())
-        page.evaluate("document.fonts.ready")
-        page.set_viewport_size({"width": 390, "height": 844})
-        visit.width_on_a_phone = page.evaluate("document.documentElement.scrollWidth")
-        if path in views:
-            open_all(page)
-        for scheme, width in views.get(path, []):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme=scheme)
-            page.wait_for_selector(f"html[data-theme={scheme}]", state="attached")
-            violations = Axe().run(page, context="figure.explorer").response["violations"]
-            visit.barriers[scheme, width] = [
-                v["id"] for v in violations if v["impact"] in ("serious", "critical")
-            ]
-        page.emulate_media(color_scheme="light")
-    context.close()
-    return found
-
-
-def views_of_explorers(site: Path) -> dict[Path, list[tuple[str, int]]]:
-    """Return in which views axe looks at the explorers of a page.
-
-    It looks at all explorers in the first view, and in each other view at a page with each kind of
-    control, since one style sheet has the colours and the widths of all.
-    """
-    found, seen = {}, set()
-    for path in WITH_EXPLORER:
-        figures = parsed(site, path).select("figure.explorer")
-        kinds = {axis["kind"] for f in figures if f.script for axis in steps(f)["axes"]}
-        found[page_of(site, path)] = VIEWS if kinds - seen else VIEWS[:1]
-        seen |= kinds
-    return found
-
-
 class TestInTheBrowser:
-    def test_pages_ask_for_nothing_from_elsewhere(self, visits: dict[Path, Visit]) -> None:
-        assert [wrong for visit in visits.values() for wrong in visit.wrong] == []
+    def test_pages_ask_for_nothing_from_elsewhere(self, site: Path, browser: Browser) -> None:
+        context = browser.new_context()
+        opened, wrong = context.new_page(), []
+
+        def note(request: Request) -> None:
+            if not request.url.startswith(("file://", "data:", "blob:")):
+                wrong.append(request.url)
+
+        opened.on("request", note)
+
+        def fail(request: Request) -> None:
+            # A page is left while its icon is still on the way.
+            if request.failure != "net::ERR_ABORTED":
+                wrong.append(f"{request.failure}: {request.url}")
+
+        opened.on("requestfailed", fail)
+        opened.on("pageerror", lambda error: wrong.append(str(error)))
+        for path in [*site.glob("*.html"), *site.rglob("notebooks/**/*.html")]:
+            opened.goto(path.as_uri())
+            opened.evaluate("document.fonts.ready")
+        assert wrong == []
+        context.close()
 
     def test_the_search_finds_a_lesson(self, site: Path, page: Page) -> None:
         page.goto(f"{(site / 'search.html').as_uri()}?q=outlier")
@@ -417,7 +366,7 @@ class TestInTheBrowser:
         page.keyboard.press("Enter")
         assert details.evaluate("d => d.open") is True
 
-    # `TestPages` sees that all outputs, of every page, have the same elements for it.
+    # `TestPages` sees that every page has the same elements for it.
     @pytest.mark.parametrize("path", [WITH_COLLAPSED[0], WITH_COLLAPSED[-1]], ids=named)
     @pytest.mark.parametrize("script", [True, False], ids=["", "without JavaScript"])
     def test_a_button_shows_an_output(
@@ -426,8 +375,7 @@ class TestInTheBrowser:
         context = browser.new_context(java_script_enabled=script)
         opened = context.new_page()
         opened.goto(page_of(site, path).as_uri())
-        all_details = opened.locator("details.collapsed-output").all()
-        for details in (all_details[0], all_details[-1]):
+        for details in opened.locator("details.collapsed-output").all():
             button, output = details.locator("summary"), details.locator("div.cell_output")
             assert not output.is_visible()
             assert button.inner_text() == "Show the output"
@@ -492,18 +440,30 @@ class TestInTheBrowser:
         assert figure.locator("input").count() == 0
         context.close()
 
-    def test_no_page_is_wider_than_a_phone(self, site: Path, visits: dict[Path, Visit]) -> None:
+    def test_no_page_is_wider_than_a_phone(self, site: Path, browser: Browser) -> None:
+        context = browser.new_context(viewport={"width": 390, "height": 844})
+        opened = context.new_page()
         pages = [page_of(site, path) for path in [*NOTEBOOKS, REFERENCE, TEACHING, README]]
-        widths = {p.name: visits[p].width_on_a_phone for p in [site / "index.html", *pages]}
-        assert {name: width for name, width in widths.items() if not 0 < width <= 390} == {}
+        for path in [site / "index.html", *pages]:
+            opened.goto(path.as_uri())
+            width = opened.evaluate("document.documentElement.scrollWidth")
+            assert width <= 390, path.name
+        context.close()
 
-    @pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view[0]}-{view[1]}")
+    @pytest.mark.parametrize(("scheme", "width"), [("light", 1300), ("dark", 1300), ("light", 390)])
     def test_no_serious_accessibility_violation_in_an_explorer(
-        self, visits: dict[Path, Visit], view: tuple[str, int]
+        self, site: Path, browser: Browser, scheme: str, width: int
     ) -> None:
-        found = {p.name: v.barriers[view] for p, v in visits.items() if view in v.barriers}
-        assert len(found) >= (len(WITH_EXPLORER) if view == VIEWS[0] else 1)
-        assert {name: barriers for name, barriers in found.items() if barriers} == {}
+        viewport = {"width": width, "height": 900}
+        context = browser.new_context(color_scheme=scheme, viewport=viewport)
+        opened = context.new_page()
+        for path in WITH_EXPLORER:
+            opened.goto(page_of(site, path).as_uri())
+            open_all(opened)
+            found = Axe().run(opened, context="figure.explorer").response["violations"]
+            serious = [v["id"] for v in found if v["impact"] in ("serious", "critical")]
+            assert serious == [], path.name
+        context.close()
 
 
 @pytest.fixture(scope="module")
