@@ -26,6 +26,12 @@ def test_the_page_shows_what_was_measured() -> None:
     assert coverage_table.networks_table(NETWORKS) in page
     assert coverage_table.trained_table(NETWORKS) in page
     assert coverage_table.digits_table(NETWORKS) in page
+    assert coverage_table.ops_table(NETWORKS["MobileNetV3Small"]["ops"]) in page
+
+
+def test_each_op_alone_is_one_step_off_at_most() -> None:
+    for name, found in NETWORKS["MobileNetV3Small"]["ops"].items():
+        assert max(found["simulation_largest"], found["reference_largest"]) <= 1, name
 
 
 def test_what_the_page_promises() -> None:
