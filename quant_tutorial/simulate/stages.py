@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from quant_tutorial import flatbuffer, quiet
 from quant_tutorial.frameworks import keras, tf
 from quant_tutorial.simulate.fake_quantize import rounded
-from quant_tutorial.simulate.graph import Node
+from quant_tutorial.simulate.graph import Node, rebuild
 
 BATCH = 50  # images at a time: few enough that a batch of activations fits in a core's cache
 
@@ -28,6 +28,10 @@ def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes
         nodes: Its nodes.
     """
     by_name = {node.name: node for node in nodes}
+    if any(len({bool(by_name[name].sources) for name in node.sources}) > 1 for node in nodes):
+        # A stage that reads an input and something else: to cut it off, Keras changes the input,
+        # and the model could no longer be saved or handed to another process.
+        model = rebuild(model, lambda _, x: x)
     with quiet.all_output():
         return {
             node.name: _converted(model, [by_name[name] for name in node.sources], node)
