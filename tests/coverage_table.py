@@ -8,7 +8,7 @@ not measured again, unless they are named. With `--table` it prints the tables a
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,46 +128,50 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, *(["", *refused] if refused else [])])
 
 
+def _numbers(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table in Markdown: names, and to their right numbers."""
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
 def networks_table(figures: dict[str, dict[str, Any]]) -> str:
     """Return the figures of `applications.py` as a table in Markdown."""
     headings = (
         *("network", "layers", "integer tensors", "simulation", "reference kernels", "float model"),
         *("simulation, same class", "reference kernels, same class", "float model, same class"),
     )
-    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 8}"]
+    rows = []
     for name, found in figures.items():
         others = ("simulation", "reference", "float")
         means = [f"{found[f'{other}_to_default_mean']:.1f}" for other in others]
         same = [str(found[f"same_class_{other}_default"]) for other in others]
-        lines.append(
-            f"| {name} | {found['layers']} | {found['nodes']} | {' | '.join([*means, *same])} |"
-        )
-    return "\n".join(lines)
+        rows.append([name, found["layers"], found["nodes"], *means, *same])
+    return _numbers(headings, rows)
 
 
 def draws_table(figures: dict[str, dict[str, Any]]) -> str:
     """Return the largest differences of several draws of pictures as a table in Markdown."""
     headings = ("network", "simulation, largest of each draw", "reference kernels")
-    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 2}"]
+    rows = []
     for name, found in figures.items():
         if "draws_simulation_to_default_largest" in found:
             largest = (
                 ", ".join(f"{value:.0f}" for value in found[f"draws_{kind}_to_default_largest"])
                 for kind in ("simulation", "reference")
             )
-            lines.append(f"| {name} | {' | '.join(largest)} |")
-    return "\n".join(lines)
+            rows.append([name, *largest])
+    return _numbers(headings, rows)
 
 
 def ops_table(found: dict[str, dict[str, int]]) -> str:
     """Return what `application_ops.py` found in a network as a table in Markdown."""
     headings = ("op", "ops", "integers", "simulation, different", "reference kernels, different")
-    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 4}"]
+    rows = []
     for kind, own in found.items():
         shares = (own[f"{one}_differs"] / own["integers"] for one in ("simulation", "reference"))
-        cells = [f"{own['ops']}", f"{own['integers']:,}", *(f"{share:.3%}" for share in shares)]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        percents = (f"{share:.3%}" for share in shares)
+        rows.append([kind, own["ops"], f"{own['integers']:,}", *percents])
+    return _numbers(headings, rows)
 
 
 def digits_table(figures: dict[str, dict[str, Any]]) -> str:
@@ -180,7 +184,7 @@ def digits_table(figures: dict[str, dict[str, Any]]) -> str:
         *("simulation, same class", "reference kernels, same class"),
         *("simulation, mean", "reference kernels, mean"),
     )
-    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 7}"]
+    rows = []
     for name, found in figures.items():
         if "digits_images" not in found:
             continue
@@ -188,8 +192,8 @@ def digits_table(figures: dict[str, dict[str, Any]]) -> str:
         pair = ("simulation", "reference")
         counts += [found[f"digits_same_class_{kind}_default"] for kind in pair]
         means = [f"{found[f'digits_{kind}_to_default_mean']:.2f}" for kind in pair]
-        lines.append(f"| {name} | {' | '.join([*map(str, counts), *means])} |")
-    return "\n".join(lines)
+        rows.append([name, *counts, *means])
+    return _numbers(headings, rows)
 
 
 def trained_table(figures: dict[str, dict[str, Any]]) -> str:
@@ -201,7 +205,7 @@ def trained_table(figures: dict[str, dict[str, Any]]) -> str:
         *("network", "changed variables", "trained model, mean", "largest"),
         *("reference kernels, mean", "largest", "`integer`, equal tensors"),
     )
-    lines = [f"| {' | '.join(headings)} |", f"| --- |{' ---: |' * 6}"]
+    rows = []
     for name, found in figures.items():
         if "trained_size" not in found:
             continue
@@ -217,8 +221,8 @@ def trained_table(figures: dict[str, dict[str, Any]]) -> str:
                 ("computed_tensors_equal", "computed_tensors"),
             )
         ]
-        lines.append(f"| {name} | {counts[0]} | {' | '.join(steps)} | {counts[1]} |")
-    return "\n".join(lines)
+        rows.append([name, counts[0], *steps, counts[1]])
+    return _numbers(headings, rows)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from quant_tutorial.web.frames import is_explorer
 
 import pytest
-from lesson_run import NOTEBOOKS, JupyterLab
+from lesson_run import NOTEBOOKS, JupyterLab, end
 from playwright.sync_api import ConsoleMessage, Error, Locator, Page, sync_playwright
 from playwright.sync_api import TimeoutError as Late
 
@@ -235,12 +235,7 @@ class Window:
 
     def close(self) -> None:
         """End Chromium."""
-        self._process.terminate()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         with contextlib.suppress(OSError):  # a process of Chromium's may still write there
             self._open.close()
 

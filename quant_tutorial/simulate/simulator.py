@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from quant_tutorial import models
 from quant_tutorial.affine import QuantParams, fake_quantize, params_from_range
-from quant_tutorial.arguments import ModelInput, checked_inputs
+from quant_tutorial.arguments import ModelInput, as_given, checked_inputs
 from quant_tutorial.calibration import Statistics, weight_params
 from quant_tutorial.frameworks import keras
 from quant_tutorial.metrics import packed_bytes
@@ -211,7 +211,7 @@ class Simulator:
         found = {name: Statistics() for name in ranged}
         for start in range(0, len(first), _BATCH):
             parts = {name: values[start : start + _BATCH] for name, values in given.items()}
-            values = models.predict(probe, parts if len(parts) > 1 else parts.popitem()[1])
+            values = models.predict(probe, as_given(parts))
             for name in ranged:
                 if not (fine := np.isfinite(values[name])).all():
                     broken = ~fine.reshape(len(fine), -1).all(axis=1)

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from quant_tutorial import models
-from quant_tutorial.arguments import checked_choice, checked_whole
+from quant_tutorial.arguments import as_given, checked_choice, checked_whole
 from quant_tutorial.flatbuffer import constant_view
 from quant_tutorial.frameworks import keras
 from quant_tutorial.simulate.fake_quantize import rounded, run_time_values
@@ -94,7 +94,7 @@ class StagedRun:
         self._left: Iterator[int] = iter(())
         self._tasks: list[Future[None]] = []
         self._current: tuple[int, dict[str, int]] = 0, {}
-        self.set_images(given if len(given) > 1 else next(iter(given.values())))
+        self.set_images(as_given(given))
 
     def set_images(self, images: Any) -> None:
         """Replace the images with the same number of other images.
@@ -108,7 +108,7 @@ class StagedRun:
             raise ValueError(f"images must be {self.count}, as before, got {len(first)}.")
         with self.lock:
             self._stop()
-            self.images = given if len(given) > 1 else first
+            self.images = as_given(given)
             for name, values in given.items():
                 self._raw[name][: self.count] = values[self._order]
             for held in self._held.values():
