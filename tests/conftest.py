@@ -5,6 +5,7 @@ share one run of each lesson.
 """
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -67,6 +68,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return bool(re.search(r"^pytestmark = .*\bmark\.slow\b", text, re.M)) or None
 
 
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put together what shares a lesson's kernel, and begin with what takes longest."""
@@ -94,6 +100,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     others.sort(key=lambda item: [*FIRST, item.path.name].index(item.path.name))
     items[:] = [item for path in sorted(lessons, key=rank) for item in lessons[path]] + others
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[bool]:
+    """Look for garbage in what a file's tests have left, and never again in what stays of it.
+
+    Each conversion has the converter look through all objects. In a worker that has run thousands
+    of tests, that took longer than the conversion.
+    """
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+    return result
 
 
 class ByLesson(LoadFileScheduling):
