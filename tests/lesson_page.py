@@ -180,6 +180,7 @@ class Lesson:
     """A notebook's page after its run: its cells, its explorers, the errors in its console."""
 
     page: Page
+    name: str
     ran: list[int]  # the cells that this page has run
     console: list[str] = field(default_factory=list)
     whole: bool = False  # they came to the end
@@ -265,7 +266,7 @@ def opened(path: str, page: Page, jupyterlab: JupyterLab) -> Iterator[Lesson]:
             cell = notebook["cells"][number]
             cell["source"] = INSTEAD.get((path[:2], cell["id"]), cell["source"])
         jupyterlab.notebook(path).write_text(json.dumps(notebook), encoding="utf-8")
-    lesson = Lesson(page, ran)
+    lesson = Lesson(page, path.removesuffix(".ipynb"), ran)
 
     def note(message: ConsoleMessage) -> None:
         if message.type == "error":
