@@ -4,7 +4,7 @@ import base64
 import io
 
 from quant_tutorial.explorers.affine import AffineExplorer
-from quant_tutorial.plotting.sharpness import SHARPNESS, sharp_png
+from quant_tutorial.plotting.sharpness import SHARPNESS, quick_png, sharp_png
 
 import nbclient
 import nbformat
@@ -26,6 +26,20 @@ def drawn() -> Figure:
     ax.plot([1, 3, 2], color="#D55E00")
     ax.imshow(np.linspace(0, 1, 100).reshape(10, 10), cmap="gray")
     return figure
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (7, 2), (40, 33)])
+def test_a_quick_png_is_the_picture(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    picture = Image.open(io.BytesIO(quick_png(pixels)))
+    assert (picture.format, picture.mode) == ("PNG", "RGB")
+    assert np.array_equal(np.asarray(picture), pixels)
+
+
+def test_a_quick_png_is_about_as_small_as_pillow_s() -> None:
+    explorer, usual = AffineExplorer(), io.BytesIO()
+    Image.fromarray(explorer.pixels()).save(usual, "png", compress_level=1)
+    assert len(explorer.png()) < 1.2 * len(usual.getvalue())
 
 
 def test_a_figure() -> None:

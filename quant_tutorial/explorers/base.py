@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import html
-import io
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from quant_tutorial.explorers.controls import Control, HandleNames
-from quant_tutorial.plotting.sharpness import SHARPNESS, page_size
+from quant_tutorial.plotting.sharpness import SHARPNESS, page_size, quick_png
 
 import ipywidgets as widgets
 import numpy as np
@@ -20,7 +19,6 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 REST = 0.02  # seconds without a further move before a slow result is computed
 
@@ -144,22 +142,16 @@ class Explorer(widgets.VBox):
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the picture of the current state, shape (height, width, 3)."""
-        return np.array(self._drawn_picture())
-
-    def png(self) -> bytes:
-        """Return the picture of the current state as PNG data."""
-        buffer = io.BytesIO()
-        # Level 1 takes a third of the default level's time, and costs a few kilobytes more.
-        self._drawn_picture().save(buffer, "png", compress_level=1)
-        return buffer.getvalue()
-
-    def _drawn_picture(self) -> Image.Image:
         if self.plot is None:
             raise RuntimeError("This explorer is closed: run its cell again.")
         self._canvas.restore_region(self._background)
         for artist in self._moving:
             self._canvas.figure.draw_artist(artist)
-        return Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB")
+        return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
+
+    def png(self) -> bytes:
+        """Return the picture of the current state as PNG data."""
+        return quick_png(self.pixels())
 
     def _image_tag(self) -> str:
         width, height = page_size(*self._canvas.get_width_height()).values()
