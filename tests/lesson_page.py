@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial.web.frames import is_explorer
+from quant_tutorial.web.frames import explorer_cells
 
 import pytest
 from lesson_run import NOTEBOOKS, JupyterLab, end
@@ -261,9 +261,10 @@ def opened(path: str, page: Page, jupyterlab: JupyterLab) -> Iterator[Lesson]:
     ran = [n for n, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
     executed = jupyterlab.executed(path, len(ran))  # by nbval, in the kernel that the page finds
     if executed:
-        ran = [n for n in ran if any(map(is_explorer, notebook["cells"][n]["outputs"]))]
-        for number in ran:
-            cell = notebook["cells"][number]
+        # Without the lesson around them: at each move Chromium would lay out its whole page again.
+        notebook["cells"] = explorer_cells(notebook)
+        ran = [*range(len(notebook["cells"]))]
+        for cell in notebook["cells"]:
             cell["source"] = INSTEAD.get((path[:2], cell["id"]), cell["source"])
         jupyterlab.notebook(path).write_text(json.dumps(notebook), encoding="utf-8")
     lesson = Lesson(page, path.removesuffix(".ipynb"), ran)

@@ -1,9 +1,10 @@
 """The explorers as a reader meets them: in JupyterLab, in Chromium, from the keyboard.
 
 Every notebook that has an explorer is opened once; the tests use its page one after another. Where
-nbval has just executed the notebook, the page uses that kernel and runs only the cells that show an
-explorer; otherwise it runs all. With QUANT_TUTORIAL_SCREENSHOTS=folder each explorer is
-photographed there: at the start, at both ends of its sliders, and with each choice of its menus.
+nbval has just executed the notebook, the page uses that kernel and shows only the cells with an
+explorer, which it runs; otherwise, as lesson 02 always, it shows and runs all. With
+QUANT_TUTORIAL_SCREENSHOTS=folder each explorer is photographed there: at the start, at both ends of
+its sliders, and with each choice of its menus.
 """
 
 import json
