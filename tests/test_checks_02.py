@@ -60,7 +60,7 @@ WRONG = [
     ("02.1", 3 / 7, "in the narrow range"),
     ("02.1", 6 / 15, "the scale of a symmetric range"),
     ("02.1", 4 / 255, "the scale at 8 bits"),
-    ("02.1", 0.27, "at least four digits"),
+    ("02.1", 0.27, "more digits"),
     ("02.1", 1.0, "how wide is the range?"),
     ("02.2", 64, "how many intervals lie between 256 levels?"),
     ("02.2", 63.25, "a zero point is an integer"),

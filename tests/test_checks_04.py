@@ -65,7 +65,7 @@ WRONG = [
     ("04.3", -0.5266, "only half of it"),
     ("04.3", 5.4944, "the whole range by 255 intervals"),
     ("04.3", 2.76, "10 · log₁₀"),
-    ("04.3", 5.5, "at least three digits"),
+    ("04.3", 5.6, "more digits"),
     ("04.3", 40, "divide the symmetric scale"),
     ("04.4", "B", "there is one more"),
     ("04.4", "BCD", "contains the activations"),

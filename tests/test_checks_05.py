@@ -89,7 +89,7 @@ WRONG = [
     ("05.2", 3.657, "all 16 levels"),
     ("05.2", 2.987, "rounds down"),
     ("05.2", 3.3, "only 16 values"),
-    ("05.2", 3.4, "three digits"),
+    ("05.2", 3.4, "more digits"),
     ("05.2", 5, "which range do the three batches"),
     ("05.3", lambda x, s, z, bits: x[:3], "one value for each value"),
     ("05.3", lambda x, s, z, bits: x, "must give"),

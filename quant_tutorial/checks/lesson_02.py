@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,13 +14,11 @@ from quant_tutorial.affine import (
     quantize,
     round_half_away,
 )
-from quant_tutorial.checks.registry import exercise
+from quant_tutorial.checks.registry import exercise, number_hint
 from quant_tutorial.metrics import mse, sqnr_db
 
 import numpy as np
 from numpy.typing import NDArray
-
-_TOLERANCE = 1e-3  # relative, of a number that may be rounded
 
 
 @exercise("02.1")
@@ -34,7 +32,9 @@ def _scale(answer: Any) -> str | None:
         "this is the scale of a symmetric range; here the range is [−3, 1].": 6 / 15,
         "this is the scale at 8 bits.": 4 / 255,
     }
-    return _number(answer, params_from_range(-3, 1, 4).scale, mistakes, "how wide is the range?")
+    return number_hint(
+        answer, params_from_range(-3, 1, 4).scale, mistakes, "how wide is the range?"
+    )
 
 
 @exercise("02.2")
@@ -53,7 +53,7 @@ def _zero_point(answer: Any) -> str | None:
         "this is the zero point at 4 bits.": 3,
     }
     hint = "how many steps lie between the minimum and 0, and from which integer are they counted?"
-    return _number(answer, params_from_range(-3, 1, 8).zero_point, mistakes, hint)
+    return number_hint(answer, params_from_range(-3, 1, 8).zero_point, mistakes, hint)
 
 
 @exercise("02.3")
@@ -164,7 +164,7 @@ def _balanced_range(answer: Any) -> str | None:
         hint = "with this range 10 is not clipped at all."
     elif c > 0:
         hint = f"with this c, 10 is off by {10 - c:.4g} and rounding errors reach {c / 30:.4g}."
-    return _number(c, 300 / 31, mistakes, hint)
+    return number_hint(c, 300 / 31, mistakes, hint)
 
 
 @exercise("02.6")
@@ -187,7 +187,7 @@ def _bits_for_error(answer: Any) -> str | None:
         "the bit width is right; this is the bound. How large is the error at that width?": 1 / 128,
     }
     hint = "the bit width is right, the largest error is not."
-    return _number(error, params_from_range(0, 4, right).scale / 2, mistakes, hint)
+    return number_hint(error, params_from_range(0, 4, right).scale / 2, mistakes, hint)
 
 
 _LOW, _HIGH, _BITS = -3.0, 1.0, 4  # where each wrong formula fails visibly
@@ -257,17 +257,3 @@ def _own_range(answer: Any) -> str | None:
         f"this range reaches {ratio:.1f} dB. {clipping:.0%} of the noise comes from clipping and "
         f"the rest from rounding, so the range is too {direction}."
     )
-
-
-def _number(answer: Any, right: float, mistakes: Mapping[str, float], hint: str) -> str | None:
-    """Return None for the right number, the mistake that leads to another one, or the hint."""
-    value = float(answer)
-    whole = float(right).is_integer()
-    if value == right if whole else math.isclose(value, right, rel_tol=_TOLERANCE):
-        return None
-    for mistake, wrong in mistakes.items():
-        if math.isclose(value, wrong, rel_tol=_TOLERANCE):
-            return mistake
-    if not whole and math.isclose(value, right, rel_tol=0.015):
-        return "close: give at least four digits."
-    return hint

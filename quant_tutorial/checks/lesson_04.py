@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from quant_tutorial.affine import QuantParams, fake_quantize
 from quant_tutorial.calibration import weight_params
-from quant_tutorial.checks.registry import exercise, with_suspect
+from quant_tutorial.checks.registry import exercise, number_hint, with_suspect
 from quant_tutorial.metrics import accuracy
 from quant_tutorial.scheme import TensorScheme
 
@@ -81,7 +81,7 @@ def _wasted_levels(answer: Any) -> str | None:
         ),
     }
     hint = "the levels are right. How many times coarser are the steps, and what is that in bits?"
-    return _number(lost, 20 * math.log10(8), mistakes, hint, tolerance=5e-3)
+    return number_hint(lost, 20 * math.log10(8), mistakes, hint, tolerance=5e-3)
 
 
 @exercise("04.3")
@@ -107,7 +107,7 @@ def _symmetric_loss(answer: Any) -> str | None:
         ),
     }
     hint = "divide the symmetric scale by the asymmetric one."
-    return _number(answer, right, mistakes, hint)
+    return number_hint(answer, right, mistakes, hint, tolerance=2e-3)  # two decimals
 
 
 @exercise("04.4")
@@ -311,22 +311,3 @@ def _few_layers(answer: Any) -> str | None:
     if all(name.startswith("depthwise") for name in chosen):
         return f"{hint} Uneven channels are not all that counts: try layers of other kinds, too."
     return f"{hint} After the first layer is mended, does the same layer still help most?"
-
-
-def _number(
-    answer: Any,
-    right: float,
-    mistakes: Mapping[str, float],
-    hint: str,
-    tolerance: float = _TOLERANCE,
-) -> str | None:
-    """Return None for the right number, the mistake that leads to another one, or the hint."""
-    value = float(answer)
-    if math.isclose(value, right, rel_tol=tolerance):
-        return None
-    for mistake, wrong in mistakes.items():
-        if math.isclose(value, wrong, rel_tol=tolerance, abs_tol=0.005):  # two decimals
-            return mistake
-    if math.isclose(value, right, rel_tol=0.02):
-        return "close: give at least three digits."
-    return hint

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from quant_tutorial.affine import QuantParams, fake_quantize, params_from_range
-from quant_tutorial.checks.registry import exercise, with_suspect
+from quant_tutorial.checks.registry import exercise, number_hint, with_suspect
 from quant_tutorial.metrics import packed_bytes
 from quant_tutorial.scheme import LayerScheme, QuantScheme, TensorScheme
 
@@ -52,18 +52,18 @@ def _one_value(answer: Any) -> str | None:
 
     right, shifted = through(high), (high - low) / 15
     mistakes = {
-        8.0: "this is the number of steps. How large is the value?",
-        through(sum(highs) / 3): "this takes the mean of the maxima. What does min/max keep?",
-        through(highs[-1]): "this takes the last batch alone.",
-        through(highs[0]): "this takes the first batch alone.",
-        through(high, 16): "16 levels have 15 steps between them.",
-        low + math.floor((x - low) / shifted + 0.5) * shifted: "the range has to contain 0.",
-        through(high, 7): "the activations are asymmetric: all 16 levels are available.",
-        math.floor(x / (high / 15)) * high / 15: "this rounds down. Which level is nearest?",
-        x: "only 16 values can come out of the node.",
+        "this is the number of steps. How large is the value?": 8.0,
+        "this takes the mean of the maxima. What does min/max keep?": through(sum(highs) / 3),
+        "this takes the last batch alone.": through(highs[-1]),
+        "this takes the first batch alone.": through(highs[0]),
+        "16 levels have 15 steps between them.": through(high, 16),
+        "the range has to contain 0.": low + math.floor((x - low) / shifted + 0.5) * shifted,
+        "the activations are asymmetric: all 16 levels are available.": through(high, 7),
+        "this rounds down. Which level is nearest?": math.floor(x / (high / 15)) * high / 15,
+        "only 16 values can come out of the node.": x,
     }
     hint = "which range do the three batches give together, and how long is a step?"
-    return _number(answer, right, mistakes, hint)
+    return number_hint(answer, right, mistakes, hint)
 
 
 _Node = Callable[[NDArray[np.float64], float, int, int], NDArray[np.float64]]
@@ -344,16 +344,3 @@ def _places(scheme: QuantScheme, names: tuple[str, ...]) -> dict[str, TensorSche
         layer = scheme.for_layer(name)
         found |= {f"weights of {name}": layer.weights, f"output of {name}": layer.activations}
     return found
-
-
-def _number(answer: Any, right: float, mistakes: Mapping[float, str], hint: str) -> str | None:
-    """Return None for the right number, the mistake that leads to another one, or the hint."""
-    value = float(answer)
-    if math.isclose(value, right, rel_tol=1e-3):
-        return None
-    for wrong, mistake in mistakes.items():
-        if math.isclose(value, wrong, rel_tol=1e-3):
-            return mistake
-    if math.isclose(value, right, rel_tol=0.01):
-        return "close: give three digits."
-    return hint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Check = Callable[[Any], str | None]
@@ -28,6 +28,25 @@ def is_number(answer: Any, right: float, hint: str) -> str | None:
     """
     tolerance = 0 if float(right).is_integer() else 1e-3
     return None if math.isclose(float(answer), right, rel_tol=tolerance) else hint
+
+
+def number_hint(
+    answer: Any, right: float, mistakes: Mapping[str, float], hint: str, tolerance: float = 1e-3
+) -> str | None:
+    """Return None for the right number, the mistake that leads to another one, or the hint.
+
+    Of several mistakes that lead to almost the same number, it is the nearest. A right number that
+    is whole must be exact. Any other may be rounded, to a relative error of `tolerance`.
+    """
+    value, whole = float(answer), float(right).is_integer()
+    if math.isclose(value, right, rel_tol=0 if whole else tolerance):
+        return None
+    nearest = min(mistakes, key=lambda mistake: abs(value - mistakes[mistake]))
+    if math.isclose(value, mistakes[nearest], rel_tol=tolerance):
+        return nearest
+    if not whole and math.isclose(value, right, rel_tol=0.02):
+        return "close: give more digits."
+    return hint
 
 
 def with_suspect(found: str | None, suspects: Iterable[str]) -> str | None:
