@@ -180,7 +180,7 @@ def digits_table(figures: dict[str, dict[str, Any]]) -> str:
     Networks that it has not trained have no row.
     """
     headings = (
-        *("network", "float model, right", "simulation, right", "file, right"),
+        *("network", "epochs", "float model, right", "simulation, right", "file, right"),
         *("simulation, same class", "reference kernels, same class"),
         *("simulation, mean", "reference kernels, mean"),
     )
@@ -188,7 +188,8 @@ def digits_table(figures: dict[str, dict[str, Any]]) -> str:
     for name, found in figures.items():
         if "digits_images" not in found:
             continue
-        counts = [found[f"digits_{kind}_right"] for kind in ("float", "simulation", "default")]
+        counts = [found["digits_epochs"]]
+        counts += [found[f"digits_{kind}_right"] for kind in ("float", "simulation", "default")]
         pair = ("simulation", "reference")
         counts += [found[f"digits_same_class_{kind}_default"] for kind in pair]
         means = [f"{found[f'digits_{kind}_to_default_mean']:.2f}" for kind in pair]

@@ -73,8 +73,7 @@ def test_networks_that_have_learned_digits() -> None:
         for kind in ("float", "simulation", "default", "reference"):
             assert found[f"digits_{kind}_right"] >= 0.95 * images
         same = [found[f"digits_same_class_{kind}_default"] for kind in ("simulation", "reference")]
-        assert min(same) >= 0.99 * images
-        assert abs(same[0] - same[1]) <= 0.005 * images
+        assert min(same) >= 0.995 * images
 
 
 @pytest.mark.slow
