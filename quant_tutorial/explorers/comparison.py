@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -133,7 +133,7 @@ class ComparisonExplorer(Explorer):
             # The predictions are kept, but not the models. A `StagedRun` would be faster, but would
             # keep 160 MB for seven measurements.
             if kind == "trained":
-                model = qat.load_trained(f"W{bits}A{bits}")
+                model = _trained(bits)
             else:
                 scheme = qat.named_scheme(bits, bits)
                 if kind != "rounded":
@@ -170,10 +170,16 @@ def _measured_on(simulator: Simulator, images: NDArray[np.float32]) -> _Measured
     return found
 
 
+@lru_cache(maxsize=1)  # a new state takes its integers and then its predictions
+def _trained(bits: int) -> Any:
+    """Return the model trained at a bit width."""
+    return qat.load_trained(f"W{bits}A{bits}")
+
+
 @cache
 def _trained_integers(bits: int) -> dict[str, NDArray[np.integer]]:
     """Return the integer weights of the model trained at a bit width, by layer."""
-    model = qat.load_trained(f"W{bits}A{bits}")
+    model = _trained(bits)
     floats, params = models.weights(qat.float_model(model)), qat.trained_params(model)
     return {name: quantize(values, params.weights[name]) for name, values in floats.items()}
 

@@ -109,8 +109,8 @@ class LiveTraining(Explorer):
 
     def draw(self) -> str:
         """Show all measurements so far, and describe them."""
-        self.plot.update(self._steps, self._loss, self._share, self._test, self._ranges)
-        self.redraw_background()
+        if self.plot.update(self._steps, self._loss, self._share, self._test, self._ranges):
+            self.redraw_background()
         first, last = self._test[0][1], self._test[-1][1]
         if not self._steps:
             return f"The training has not begun; {first:.0%} of the held-out images are right."
@@ -175,7 +175,6 @@ class TrainingFigure:
 
     def __init__(self, steps: int, reference: float, start: float, names: Sequence[str]) -> None:
         self.figure = Figure(figsize=(9.4, 3.1))
-        self.moving: list[Artist] = []  # none: everything is redrawn at each change
         self._loss, self._accuracy, self._ranges = self.figure.subplots(1, 3)
         self.figure.subplots_adjust(left=0.07, right=0.985, top=0.88, bottom=0.16, wspace=0.32)
         (self._loss_line,) = self._loss.plot([], [], color=BLUE)
@@ -195,6 +194,10 @@ class TrainingFigure:
         ]
         self._ranges.set(title="Learned range / its start", ylim=(0.5, 2))
         self._ranges.legend(fontsize=8, loc="upper left")
+        # The legends lie over the curves. Axes and titles seldom change, and take the most time.
+        legends = (self._accuracy.get_legend(), self._ranges.get_legend())
+        lines = (self._loss_line, self._batch_line, self._test_line, *self._range_lines)
+        self.moving: list[Artist] = [*lines, *legends]
         for ax in (self._loss, self._accuracy, self._ranges):
             ax.set(xlim=(0, steps), xlabel="training step")
             ax.title.set_fontsize(10)
@@ -207,8 +210,8 @@ class TrainingFigure:
         accuracy: Sequence[float],
         test: Sequence[tuple[int, float]],
         ranges: Sequence[Sequence[float]],
-    ) -> None:
-        """Show all measurements so far.
+    ) -> bool:
+        """Show all measurements so far, and return whether an axis has changed.
 
         Args:
             steps: The training steps with a record.
@@ -224,5 +227,6 @@ class TrainingFigure:
         for line, values in zip(self._range_lines, ranges, strict=True):
             line.set_data(steps, values)
         if steps:
-            ends = [*np.ravel(ranges), 0.5, 2.0]
-            self._ranges.set_ylim(0.95 * min(ends), 1.05 * max(ends))
+            before, ends = self._ranges.get_ylim(), [*np.ravel(ranges), 0.5, 2.0]
+            return before != self._ranges.set_ylim(0.95 * min(ends), 1.05 * max(ends))
+        return False
