@@ -182,7 +182,7 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
         _write(model, folder, inputs)
         return
     holder = tf.Module()
-    holder.loaded, names, answers = called(model)  # keeps the variables with the function
+    whole, names, answers = called(model)
     if len(inputs) == 1:
         ((name, entry),) = inputs.items()
         spec_name = name if isinstance(model, (str, Path)) else "image"
@@ -199,7 +199,14 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
             return _named(names, answers({known[key]: images[key] for key in images}))
 
         function = tf.function(serve_several).get_concrete_function(**_specs(inputs))
-    tf.saved_model.save(holder, str(folder), signatures=function)
+    # With the whole model, TensorFlow would also write each of its layers as a function of its own,
+    # in training and in inference: for tf_keras' LSTM that takes ten times as long.
+    holder.held = function.variables
+    try:
+        tf.saved_model.save(holder, str(folder), signatures=function)
+    except AssertionError:  # the function uses more than variables, such as a table
+        holder.held = whole
+        tf.saved_model.save(holder, str(folder), signatures=function)
 
 
 def export_names(inputs: Iterable[str]) -> dict[str, str]:
