@@ -109,6 +109,8 @@ def _fit(model: keras.Model, data: Iterable[Any], epochs: int, steps: int, verbo
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    # An optimizer that first makes its variables in a step has TensorFlow trace that step twice.
+    model.optimizer.build(model.trainable_variables)
     # The batches come in random order already, which Keras cannot know.
     model.fit(data, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=verbose)
 

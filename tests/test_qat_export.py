@@ -1,5 +1,7 @@
 """Trained models as `.tflite` files: the integers in the file are the trained ones."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from quant_tutorial import flatbuffer, integer, metrics, mnist, models, qat, tflite
@@ -25,6 +27,7 @@ def briefly_trained(
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits)
     trainable.compile(keras.optimizers.Adam(1e-3), loss)
+    trainable.optimizer.build(trainable.trainable_variables)  # or its first step is traced twice
     images, labels = mnist.to_float(data.x_train[:2560]), data.y_train[:2560]
     trainable.fit(images, labels, batch_size=64, verbose=0)
     return trainable
@@ -50,6 +53,12 @@ def trained(
     }
 
 
+@pytest.fixture(scope="module")
+def int8_file(trained: dict[str, keras.Model]) -> Callable[..., bytes]:
+    """Make the file of a trained model with a type of input, once for all tests."""
+    return functools.cache(lambda name, **io: qat.int8_file(trained[name], **io))
+
+
 def integers_of(model: keras.Model) -> dict[str, np.ndarray]:
     """Compute the trained integers, output channels last."""
     params = qat.trained_params(model)
@@ -68,10 +77,10 @@ NAMES = ["baseline 8", "baseline 4", "baseline 2", "separable 8", "residual 4"]
 class TestInt8:
     @pytest.mark.parametrize("name", NAMES)
     def test_the_files_integers_and_scales_are_the_trained_ones(
-        self, trained: dict[str, keras.Model], name: str
+        self, trained: dict[str, keras.Model], int8_file: Callable[..., bytes], name: str
     ) -> None:
         model = trained[name]
-        content = qat.int8_file(model)
+        content = int8_file(name)
         found = tflite.inspect(content)
         assert found.integer_only
         params, weights = qat.trained_params(model), qat.file_weights(content)
@@ -95,17 +104,21 @@ class TestInt8:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_litert_answers_as_the_trained_model(
-        self, trained: dict[str, keras.Model], name: str, x_test: np.ndarray
+        self,
+        trained: dict[str, keras.Model],
+        int8_file: Callable[..., bytes],
+        name: str,
+        x_test: np.ndarray,
     ) -> None:
-        content = qat.int8_file(trained[name])
+        content = int8_file(name)
         theirs = tflite.predict(content, x_test[:2000]).argmax(axis=1)
         ours = models.predict(trained[name], x_test[:2000]).argmax(axis=1)
         assert metrics.agreement(ours, theirs) >= 0.998
 
     def test_with_integers_alone_bit_for_bit(
-        self, trained: dict[str, keras.Model], x_test: np.ndarray
+        self, int8_file: Callable[..., bytes], x_test: np.ndarray
     ) -> None:
-        content = qat.int8_file(trained["baseline 8"])
+        content = int8_file("baseline 8")
         images = quantize(x_test[:500], tflite.input_output(content)[0].params)
         expected = tflite.run_all(content, images, "reference")
         given = integer.run_all(integer.load(content), images)
@@ -115,11 +128,11 @@ class TestInt8:
 
     @pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
     def test_types_of_input_and_output(
-        self, trained: dict[str, keras.Model], io: str, x_test: np.ndarray
+        self, int8_file: Callable[..., bytes], io: str, x_test: np.ndarray
     ) -> None:
-        content = qat.int8_file(trained["baseline 8"], io=io)
+        content = int8_file("baseline 8", io=io)
         assert [t.type for t in tflite.input_output(content)] == [io, io]
-        plain = qat.int8_file(trained["baseline 8"])
+        plain = int8_file("baseline 8")
         np.testing.assert_allclose(
             tflite.predict(content, x_test[:50]), tflite.predict(plain, x_test[:50]), atol=1e-6
         )

@@ -145,3 +145,15 @@ class TestBadInput:
             tf.saved_model.save(tf.Module(), str(tmp_path))
         with pytest.raises(ValueError, match="no signature 'serving_default', it has none"):
             tflite.convert(tmp_path, "float32")
+
+    def test_saved_model_with_a_table(self, tmp_path: Path) -> None:
+        """It holds more than variables, and reaches the converter, which names the table's ops."""
+        module, keys = tf.Module(), tf.lookup.KeyValueTensorInitializer([1, 2], [3.0, 4.0])
+        module.table = tf.lookup.StaticHashTable(keys, 0.0)
+        module.found = tf.function(lambda x: module.table.lookup(x))
+        spec = tf.TensorSpec((None, 6), tf.int32, name="x")
+        with quiet.all_output():
+            signature = module.found.get_concrete_function(spec)
+            tf.saved_model.save(module, str(tmp_path), signatures=signature)
+        with pytest.raises(ValueError, match=r"no op of LiteRT .*\(HashTableV2, LookupTableFindV2"):
+            tflite.convert(tmp_path, "float32")

@@ -73,6 +73,8 @@ def train(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    # An optimizer that first makes its variables in a step has TensorFlow trace that step twice.
+    model.optimizer.build(model.trainable_variables)
     # The batches come in random order already, which Keras cannot know.
     options = {"epochs": epochs, "steps_per_epoch": steps, "callbacks": list(callbacks)}
     model.fit(batches, shuffle=False, verbose=verbose, **options)

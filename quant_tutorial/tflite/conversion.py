@@ -143,8 +143,6 @@ def convert(
                 "model's activations, and the converter measures them on these images. Give some "
                 f"hundred training images, {_shapes(inputs)}, scaled as for its training."
             )
-        with quiet.all_output():
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if images is not None:
             tried = as_given({name: each[: trial.TRIED] for name, each in images.items()})
             with _explained(folder):
@@ -153,6 +151,8 @@ def convert(
         else:
             tried = trial.drawn(inputs, input_range)
             expected = trial.float_outputs(model, tried)
+        with quiet.all_output():
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         _set_mode(converter, mode, images, io, per_channel)
         with _explained(folder):
             if float_layers or float_ops:

@@ -182,7 +182,7 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
         _write(model, folder, inputs)
         return
     holder = tf.Module()
-    loaded, names, answers = called(model)
+    whole, names, answers = called(model)
     if len(inputs) == 1:
         ((name, entry),) = inputs.items()
         spec_name = name if isinstance(model, (str, Path)) else "image"
@@ -199,22 +199,14 @@ def export_saved_model(model: Any, folder: str | Path) -> None:
             return _named(names, answers({known[key]: images[key] for key in images}))
 
         function = tf.function(serve_several).get_concrete_function(**_specs(inputs))
-    holder.held = _held_with(function, loaded)
-    tf.saved_model.save(holder, str(folder), signatures=function)
-
-
-def _held_with(function: Any, model: Any) -> Any:
-    """Return what a SavedModel must hold beside a function of a tf_keras model or SavedModel.
-
-    With a tf_keras model itself, TensorFlow would also write a function for each layer and each
-    mode, which no one reads: for one of TFMOT's that takes ten times as long as the rest. So only
-    its variables are held, unless the function uses something else, such as a table.
-    """
-    if not is_tf_keras(model):
-        return model
-    known = {id(variable.handle) for variable in model.variables}
-    used = [given for given in function.captured_inputs if given.dtype == tf.resource]
-    return model.variables if all(id(given) in known for given in used) else model
+    # With the whole model, TensorFlow would also write each of its layers as a function of its own,
+    # in training and in inference: for tf_keras' LSTM that takes ten times as long.
+    holder.held = function.variables
+    try:
+        tf.saved_model.save(holder, str(folder), signatures=function)
+    except AssertionError:  # the function uses more than variables, such as a table
+        holder.held = whole
+        tf.saved_model.save(holder, str(folder), signatures=function)
 
 
 def export_names(inputs: Iterable[str]) -> dict[str, str]:

@@ -89,15 +89,16 @@ def finite_outputs(model: Any, images: Any, count: int = 0) -> list[NDArray[np.g
     for start, batch, run in _runs(model, arrays):
         sums, outputs = run.of(batch)
         if not np.isfinite(sums).all():
-            _require_finite(model, batch, start)  # sums of large numbers can be infinite as well
+            _require_finite(run, batch, start)  # sums of large numbers can be infinite as well
         if start < count:
             found.append([output[: count - start] for output in outputs])
     return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
-def _require_finite(model: Any, images: Arrays, start: int) -> None:
+def _require_finite(run: _Run, images: Arrays, start: int) -> None:
     """Raise the error for the first of these images that leads to infinite values, if one does."""
-    for place, image, run in _runs(model, images, one_by_one=True):
+    for place in range(len(next(iter(images.values())))):
+        image = {name: each[place : place + 1] for name, each in images.items()}
         fine = np.isfinite(run.of(image)[0])
         if not fine.all():
             raise ValueError(
@@ -137,11 +138,11 @@ class _Run:
 
 
 def _runs(
-    model: Any, images: Arrays, *, one_by_one: bool = False, safe: Sequence[str] = _SAFE
+    model: Any, images: Arrays, *, safe: Sequence[str] = _SAFE
 ) -> Iterator[tuple[int, Arrays, _Run]]:
     """Yield the images in batches, each with its first number and the model to run it on."""
     run = None if isinstance(model, (str, Path)) else _traced(model, safe)
-    size = 1 if one_by_one else _BATCH
+    size = _BATCH
     if run is None:  # nothing but a file shows what it computes
         run, size = _from_file(model), 1
     for start in range(0, len(next(iter(images.values()))), size):
