@@ -27,11 +27,11 @@ MARK_REPEATED = """() => {
       width > 1 && height > 1 && left >= 0 && left < innerWidth && top + scrollY >= 0;
     const text = [...word.childNodes].map((each) => each.nodeType === 3 ? each.data : "").join("");
     const isLetter = text.trim().length === 1;
-    if (!isSeen || !text.trim()) continue;
+    if (!text.trim()) continue;
     const { color, fontSize, fontWeight, textShadow } = getComputedStyle(word);
     const look = [word.localName, color, fontSize, fontWeight, textShadow, behind(word)].join();
     word.toggleAttribute("data-repeated", isLetter || seen.has(look));
-    if (!isLetter) seen.add(look);
+    if (isSeen && !isLetter) seen.add(look);
   }
 }"""
 # No rule that is on needs what axe would fetch first: style sheets, and the length of sounds.
