@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import MagicMock
 
 from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.explorers.exported import exported, exported_controls, named_widgets
 from quant_tutorial.web import bundling
 
+import barriers
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Route, ViewportSize
 
 # A name for this machine, to which browsers allow all that they allow to HTTPS. Nothing listens:
 # the test itself answers the requests.
@@ -54,6 +54,13 @@ FOLLOWS = """() => new Promise((resolve) => requestAnimationFrame(() => setTimeo
   live.set({});
   resolve(before === seen());
 })))"""
+RESET = """async settings => {
+  document.documentElement.dataset.theme = "light";
+  const { live } = document.querySelector("figure.explorer");
+  const whole = live.whole();
+  live.set(settings);
+  await whole;
+}"""
 LOAD = """async () => {
   const { live } = document.querySelector("figure.explorer");
   const whole = live.whole();
@@ -107,8 +114,7 @@ class LivePage:
         )
         assert outside == []
         assert min(sizes) >= 11
-        found = Axe().run(page, context="figure.explorer").response["violations"]
-        assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+        assert barriers.serious(page, "figure.explorer") == {}
         assert page.get_by_role("img", name=self.text[:20]).count() == 1
         assert page.locator("figcaption").get_attribute("aria-live") == "polite"
 
@@ -189,6 +195,36 @@ def opened(
         yield live
     finally:
         page.close()
+
+
+@contextlib.contextmanager
+def shared(
+    explorer: Callable[[str], Explorer], browser: Browser, scripts: Path
+) -> Iterator[Callable[..., LivePage]]:
+    """Return the page of a kind, with a width and a scheme of colours; it is opened once.
+
+    Whoever gets it finds the explorer's first settings, and no complaint. What else there is, such
+    as a drawing, is as the one before has left it.
+    """
+    found: dict[str, tuple[LivePage, dict[str, Any]]] = {}
+
+    def page(kind: str, width: int = 1280, scheme: Literal["dark", "light"] = "light") -> LivePage:
+        size = ViewportSize(width=width, height=900)
+        if kind not in found:
+            view = {"viewport": size, "color_scheme": scheme}
+            live = pages.enter_context(opened(explorer(kind), browser, scripts, **view))
+            found[kind] = live, live.settings()
+            return live
+        live, settings = found[kind]
+        live.complaints.clear()
+        live.page.set_viewport_size(size)
+        live.page.emulate_media(color_scheme=scheme)
+        live.says_what_it_draws()  # in this width
+        live.page.evaluate(RESET, settings)
+        return live
+
+    with contextlib.ExitStack() as pages:
+        yield page
 
 
 def without_pictures(explorer: Explorer) -> None:

@@ -5,6 +5,7 @@ tests/browser/test_live.py has what the pages make of it.
 
 import base64
 import itertools
+import json
 from typing import Any
 
 from quant_tutorial import models, rounding
@@ -97,6 +98,24 @@ def test_integer_weights_are_those_of_a_rounded_model() -> None:
         assert layer["bits"] == 2
         assert layer["channels"] == integers.shape[-1] == len(layer["scale"])
     assert list(found) == list(models.weights(rounded.model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", model_assets.SOURCES)
+def test_all_weights_of_lesson_10_can_be_written(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tables, which take seconds for each, are tested above.
+    monkeypatch.setattr(model_assets, "tables", lambda _: {})
+    image = model_assets.calibration()[:1]
+    monkeypatch.setattr(model_assets, "calibration", lambda: image)
+    data, simulator, own = model_assets.source(name)
+    written = json.loads(model_assets.as_json(data))
+    assert list(written["layers"]) == list(simulator.weights) == list(written["own"]["weights"])
+    assert list(written["own"]["activations"]) == [node.name for node in simulator.nodes]
+    bits = {chosen["bits"] for chosen in written["own"]["weights"].values()}
+    assert bits == {params.bits for params in own.weights.values()}
+    assert int(name[1]) in bits
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -105,13 +106,17 @@ def _update(digest: Any, *more: Path) -> None:
             digest.update(path.read_bytes())
 
 
-def make_assets(kept: Path) -> Path:
+def make_assets(kept: Path, sources: Collection[str] = ()) -> Path:
     """Write what pages need to run the model themselves, unless it is kept, and return its folder.
+
+    Args:
+        kept: The folder in which it is kept.
+        sources: The weights of lesson 10's menu that the page can show; all if empty.
 
     Raises:
         RuntimeError: when it cannot be written.
     """
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(" ".join([sys.version, *sources]).encode())
     _update(digest, HERE / "model_assets.py", HERE / "bundling.py", bundling.LOCK)
     folder = kept / f"model-{digest.hexdigest()[:16]}"
     if not folder.exists():
@@ -119,7 +124,7 @@ def make_assets(kept: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=kept) as scratch:
             part = Path(scratch) / "model"
             # In a process of its own, as TensorFlow takes time to start and memory to keep.
-            command = [sys.executable, "-m", "quant_tutorial.web.model_assets", part]
+            command = [sys.executable, "-m", "quant_tutorial.web.model_assets", part, *sources]
             run = subprocess.run(command, capture_output=True, text=True)
             if run.returncode:
                 raise RuntimeError(f"The model cannot be written for the pages:\n{run.stderr}")
@@ -129,8 +134,13 @@ def make_assets(kept: Path) -> Path:
     return folder
 
 
-def build(output: Path, count: int = FRAMES) -> None:
-    """Build the site into `output`, with at most `count` frames for each explorer.
+def build(output: Path, count: int = FRAMES, weights: Collection[str] = ()) -> None:
+    """Build the site into `output`.
+
+    Args:
+        output: The folder; it is replaced.
+        count: The largest number of frames for an explorer.
+        weights: Those of lesson 10's menu that the page can show; all if empty.
 
     Raises:
         ValueError: when `output` is a file or a folder with other content, or `count` is below 2.
@@ -150,7 +160,7 @@ def build(output: Path, count: int = FRAMES) -> None:
     paths = sources.notebooks()
     # Two notebooks at a time: TensorFlow uses both cores, but loading and drawing only one.
     with ThreadPoolExecutor(2) as pool:
-        assets = pool.submit(make_assets, kept)
+        assets = pool.submit(make_assets, kept, weights)
         made = list(pool.map(lambda path: make_frames(path, kept, count), paths))
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         texts, extra, site = (Path(folder) / name for name in ("texts", "extra", "site"))
@@ -179,9 +189,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "site")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of an explorer, at most")
+    few = "those of lesson 10's menu that the page can show; all, which takes longest"
+    parser.add_argument("--weights", nargs="+", default=(), help=few)
     arguments = parser.parse_args()
     try:
-        build(arguments.output.resolve(), arguments.frames)
+        build(arguments.output.resolve(), arguments.frames, arguments.weights)
     except (RuntimeError, ValueError) as error:
         sys.exit(str(error))
     print(f"The pages are in {arguments.output}. `make read` serves them on this machine.")

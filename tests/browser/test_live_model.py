@@ -5,9 +5,10 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
-from quant_tutorial import mnist
+from quant_tutorial import mnist, qat
 from quant_tutorial.affine import quantize
 from quant_tutorial.explorers.base import Explorer
 from quant_tutorial.explorers.comparison import ComparisonExplorer, _trained_integers
@@ -105,6 +106,15 @@ EXPLORERS: dict[str, tuple[Callable[..., Explorer], Callable[..., np.ndarray]]] 
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def trained() -> Iterator[None]:
+    """Load each trained model once: what a page has and what Python computes takes the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_trained", "float_model", "trained_params"):
+            patch.setattr(qat, name, cache(getattr(qat, name)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def scripts(data: mnist.Mnist, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scripts")
@@ -121,6 +131,15 @@ def made(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Explorer]]:
     """Return the explorer of a kind, made once; it draws no pictures."""
     with live_page.made({kind: make for kind, (make, _) in EXPLORERS.items()}, request) as explorer:
         yield explorer
+
+
+@pytest.fixture(scope="module")
+def pages(
+    made: Callable[[str], Explorer], browser: Browser, scripts: Path
+) -> Iterator[Callable[..., live_page.LivePage]]:
+    """Return the page of a kind, with the model loaded once; see `live_page.shared`."""
+    with live_page.shared(made, browser, scripts) as page:
+        yield page
 
 
 @pytest.mark.parametrize("kind", EXPLORERS)
@@ -156,14 +175,11 @@ class TestPage:
         kind: str,
         width: int,
         scheme: str,
-        made: Callable[[str], Explorer],
-        browser: Browser,
-        scripts: Path,
+        pages: Callable[..., live_page.LivePage],
     ) -> None:
-        view = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-        with live_page.opened(made(kind), browser, scripts, **view) as live:
-            live.fits_and_everyone_can_use_it(width)
-            assert live.complaints == []
+        live = pages(kind, width, scheme)
+        live.fits_and_everyone_can_use_it(width)
+        assert live.complaints == []
 
 
 class TestLoading:
@@ -191,15 +207,15 @@ class TestLoading:
             assert live.complaints == []
 
     def test_of_several_moves_the_last_one_is_shown(
-        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+        self, pages: Callable[..., live_page.LivePage]
     ) -> None:
-        with live_page.opened(made("post_training"), browser, scripts) as live:
-            slider = live.page.get_by_role("slider", name="Weight bits", exact=True)
-            for key in ("Home", "ArrowRight", "End", "ArrowLeft", "ArrowLeft"):
-                slider.press(key)
-            live.page.get_by_text(re.compile(f"Weights 6 bits.* {ALL_RIGHT}")).wait_for()
-            live.page.wait_for_timeout(300)
-            assert live.text.startswith("Weights 6 bits")
+        live = pages("post_training")
+        slider = live.page.get_by_role("slider", name="Weight bits", exact=True)
+        for key in ("Home", "ArrowRight", "End", "ArrowLeft", "ArrowLeft"):
+            slider.press(key)
+        live.page.get_by_text(re.compile(f"Weights 6 bits.* {ALL_RIGHT}")).wait_for()
+        live.page.wait_for_timeout(300)
+        assert live.text.startswith("Weights 6 bits")
 
     def test_what_is_missing_is_said_and_tried_again(
         self, made: Callable[[str], Explorer], browser: Browser, scripts: Path, tmp_path: Path
@@ -223,16 +239,14 @@ class TestLab:
     """What the lab has beside its controls."""
 
     @pytest.fixture
-    def live(
-        self, made: Callable[[str], Explorer], browser: Browser, scripts: Path
-    ) -> Iterator[live_page.LivePage]:
-        with live_page.opened(made("lab"), browser, scripts) as opened:
-            yield opened
-            assert opened.complaints == []
+    def live(self, pages: Callable[..., live_page.LivePage]) -> Iterator[live_page.LivePage]:
+        live = pages("lab")
+        yield live
+        assert live.complaints == []
 
     def test_a_drawing_with_the_mouse(self, live: live_page.LivePage) -> None:
         page = live.page
-        assert "the drawing as" in live.text  # of a test image, at first
+        assert "the drawing as" in live.text  # at first of a test image
         page.get_by_role("button", name="Clear").click()
         page.get_by_text("The canvas is empty.").wait_for()
         canvas = page.get_by_role("application", name="Canvas to draw a digit")

@@ -1,6 +1,6 @@
 """The live explorers of the web edition in Chromium: how they look and how a reader moves them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,11 +28,18 @@ def made(kind: str) -> Explorer:
     return MAKERS[kind]()
 
 
+@pytest.fixture(scope="module")
+def pages(browser: Browser, scripts: Path) -> Iterator[Callable[..., live_page.LivePage]]:
+    """Return the page of a kind; see `live_page.shared`."""
+    with live_page.shared(made, browser, scripts) as page:
+        yield page
+
+
 @pytest.fixture
-def live(browser: Browser, scripts: Path) -> Iterator[live_page.LivePage]:
-    with live_page.opened(made("affine"), browser, scripts) as opened:
-        yield opened
-        assert opened.complaints == []
+def live(pages: Callable[..., live_page.LivePage]) -> Iterator[live_page.LivePage]:
+    live = pages("affine")
+    yield live
+    assert live.complaints == []
 
 
 class TestControls:
@@ -105,13 +112,11 @@ class TestPage:
         kind: str,
         width: int,
         scheme: str,
-        browser: Browser,
-        scripts: Path,
+        pages: Callable[..., live_page.LivePage],
     ) -> None:
-        view = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-        with live_page.opened(made(kind), browser, scripts, **view) as live:
-            live.fits_and_everyone_can_use_it(width)
-            assert live.complaints == []
+        live = pages(kind, width, scheme)
+        live.fits_and_everyone_can_use_it(width)
+        assert live.complaints == []
 
     def test_it_follows_the_width_of_the_page(self, live: live_page.LivePage) -> None:
         live.page.set_viewport_size({"width": 400, "height": 900})
