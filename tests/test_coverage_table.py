@@ -24,6 +24,7 @@ def test_the_page_shows_what_was_measured() -> None:
     page = REFERENCE.read_text(encoding="utf-8")
     assert coverage_table.table(FIGURES) in page
     assert coverage_table.networks_table(NETWORKS) in page
+    assert coverage_table.draws_table(NETWORKS) in page
     assert coverage_table.trained_table(NETWORKS) in page
     assert coverage_table.digits_table(NETWORKS) in page
     assert coverage_table.ops_table(NETWORKS["MobileNetV3Small"]["ops"]) in page
@@ -51,6 +52,13 @@ def test_the_networks_are_simulated_as_closely_as_kernels_agree() -> None:
         assert found["simulation_to_default_mean"] <= found["reference_to_default_mean"], name
         assert found["nodes_with_the_parameters_of_the_file"] == found["nodes"], name
         assert found["rewriting"] < 1e-4, name
+
+
+def test_on_average_the_simulation_is_closer_in_each_draw() -> None:
+    found = NETWORKS["MobileNetV3Small"]
+    ours, kernels = (found[f"draws_{kind}_to_default_mean"] for kind in ("simulation", "reference"))
+    assert len(ours) == 5
+    assert all(one < other for one, other in zip(ours, kernels, strict=True))
 
 
 def test_the_networks_train_and_their_integers_are_equal() -> None:
