@@ -212,6 +212,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("sources", nargs="*", help="of the weights in lesson 10's menu; all")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.sources if name not in SOURCES]:
+        parser.error(f"sources: there are no weights {unknown[0]!r}; choose from {list(SOURCES)}")
     write(arguments.folder, arguments.sources or SOURCES)
 
 
