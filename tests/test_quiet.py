@@ -105,12 +105,14 @@ def test_verbose_holds_nothing_back(
     assert "native err" in err
 
 
+@pytest.mark.slow
 def test_tensorflow_starts_without_a_word() -> None:
     code = "from quant_tutorial import models; models.load_baseline()"
     result = run(code)
     assert (result.stdout, result.stderr) == ("", "")
 
 
+@pytest.mark.slow
 def test_garbage_is_not_looked_for_in_what_the_import_made() -> None:
     code = (
         "import gc; from quant_tutorial import frameworks\n"
@@ -119,6 +121,7 @@ def test_garbage_is_not_looked_for_in_what_the_import_made() -> None:
     assert run(code).stdout == "True True\n"
 
 
+@pytest.mark.slow
 def test_another_keras_backend_is_named() -> None:
     code = (
         "import keras; keras.config.backend = lambda: 'jax'\n"
@@ -137,6 +140,7 @@ def test_a_log_handler_made_in_a_silenced_block_goes_with_it() -> None:
     assert run(code).stderr == "outside\n"
 
 
+@pytest.mark.slow
 def test_tensorflows_log_lines_outlive_a_silenced_block() -> None:
     # Its handler is made at the first line, and would keep the stream of the block.
     code = (
