@@ -99,11 +99,23 @@ def _painted_batches(
 
 
 def _fit(model: keras.Model, data: Iterable[Any], epochs: int, steps: int, verbose: int) -> None:
-    """Train a model with Adam and a cosine schedule; an epoch has `steps` batches."""
+    """Train a model with a cosine schedule that begins with 0; an epoch has `steps` batches."""
     total = epochs * steps
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, total - total // 10, warmup_target=4e-3, warmup_steps=total // 10
     )
+    fit(model, data, schedule, epochs=epochs, steps_per_epoch=steps, verbose=verbose)
+
+
+def fit(model: keras.Model, batches: Iterable[Any], schedule: Any, **options: Any) -> None:
+    """Train a model whose outputs are logits with Adam, on batches in random order (lesson 08).
+
+    Args:
+        model: The model.
+        batches: Images and labels, a batch at a time.
+        schedule: The learning rate, a number or a schedule of Keras'.
+        **options: Further options of Keras' `fit`.
+    """
     model.compile(
         optimizer=keras.optimizers.Adam(schedule),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -112,7 +124,7 @@ def _fit(model: keras.Model, data: Iterable[Any], epochs: int, steps: int, verbo
     # An optimizer that first makes its variables in a step has TensorFlow trace that step twice.
     model.optimizer.build(model.trainable_variables)
     # The batches come in random order already, which Keras cannot know.
-    model.fit(data, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=verbose)
+    model.fit(batches, shuffle=False, **options)
 
 
 def _check_count(images: NDArray[np.uint8], batch: int) -> None:

@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ResNet50V2": {},
     "DenseNet121": {},
 }
-EPOCHS = {name: 3 for name in SETTINGS} | {"MobileNetV2": 6}  # which learns more slowly
+EPOCHS = dict.fromkeys(SETTINGS, 3) | {"MobileNetV2": 6}  # which learns more slowly
 SCALED_INSIDE = ("MobileNetV3Small", "EfficientNetV2B0")  # these take pixels from 0 to 255
 
 

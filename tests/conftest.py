@@ -68,9 +68,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return bool(re.search(r"^pytestmark = .*\bmark\.slow\b", text, re.M)) or None
 
 
-def pytest_collection_finish() -> None:
+def keep_what_stays() -> None:
+    """Look for garbage once more, and never again in what is there now.
+
+    Each conversion has the converter look through all objects. In a worker that has run thousands
+    of tests, that took longer than the conversion.
+    """
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    keep_what_stays()
 
 
 @pytest.hookimpl(trylast=True)
@@ -104,15 +113,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[bool]:
-    """Look for garbage in what a file's tests have left, and never again in what stays of it.
-
-    Each conversion has the converter look through all objects. In a worker that has run thousands
-    of tests, that took longer than the conversion.
-    """
     result = yield
     if nextitem is None or nextitem.path != item.path:
-        gc.collect()
-        gc.freeze()
+        keep_what_stays()
     return result
 
 

@@ -21,12 +21,13 @@ def exercise(number: str) -> Callable[[Check], None]:
     return register
 
 
-def is_number(answer: Any, right: float, hint: str) -> str | None:
+def is_number(answer: Any, right: float, hint: str, tolerance: float = 1e-3) -> str | None:
     """Return None for the right number, and the hint for any other.
 
-    A whole number must be exact. Any other number may be rounded, to a relative error of 0.001.
+    A whole number must be exact. Any other may be rounded, to a relative error of `tolerance`.
     """
-    tolerance = 0 if float(right).is_integer() else 1e-3
+    if float(right).is_integer():
+        tolerance = 0
     return None if math.isclose(float(answer), right, rel_tol=tolerance) else hint
 
 
@@ -35,16 +36,16 @@ def number_hint(
 ) -> str | None:
     """Return None for the right number, the mistake that leads to another one, or the hint.
 
-    Of several mistakes that lead to almost the same number, it is the nearest. A right number that
-    is whole must be exact. Any other may be rounded, to a relative error of `tolerance`.
+    Of several mistakes that lead to almost the same number, it is the nearest. The right number and
+    the tolerance are those of `is_number`.
     """
-    value, whole = float(answer), float(right).is_integer()
-    if math.isclose(value, right, rel_tol=0 if whole else tolerance):
+    value = float(answer)
+    if is_number(value, right, hint, tolerance) is None:
         return None
     nearest = min(mistakes, key=lambda mistake: abs(value - mistakes[mistake]))
     if math.isclose(value, mistakes[nearest], rel_tol=tolerance):
         return nearest
-    if not whole and math.isclose(value, right, rel_tol=0.02):
+    if is_number(value, right, hint, tolerance=0.02) is None:  # never near a whole number
         return "close: give more digits."
     return hint
 

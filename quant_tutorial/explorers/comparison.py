@@ -130,8 +130,8 @@ class ComparisonExplorer(Explorer):
         """Return the classes that a model of the present bit width predicts."""
         bits = self.bits.value
         if (bits, kind) not in self._measured:
-            # The predictions are kept, but not the models. A `StagedRun` would be faster, but would
-            # keep 160 MB for seven measurements.
+            # The predictions are kept, and of the models only the last trained one. A `StagedRun`
+            # would be faster, but would keep 160 MB for seven measurements.
             if kind == "trained":
                 model = _trained(bits)
             else:

@@ -27,7 +27,7 @@ from quant_tutorial.qat.model import quantize_aware
 from quant_tutorial.qat.shipped import FOLDER, RESULTS, SHIPPED, model_path
 from quant_tutorial.scheme import named_scheme
 from quant_tutorial.simulate import Simulator
-from quant_tutorial.training import training_batches
+from quant_tutorial.training import fit, training_batches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,16 +68,8 @@ def train(
     steps = len(images) // _BATCH
     batches = training_batches(images, labels, epochs=epochs, seed=seed, batch=_BATCH, moved=moved)
     schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    # An optimizer that first makes its variables in a step has TensorFlow trace that step twice.
-    model.optimizer.build(model.trainable_variables)
-    # The batches come in random order already, which Keras cannot know.
     options = {"epochs": epochs, "steps_per_epoch": steps, "callbacks": list(callbacks)}
-    model.fit(batches, shuffle=False, verbose=verbose, **options)
+    fit(model, batches, schedule, verbose=verbose, **options)
     return model
 
 
