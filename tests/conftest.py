@@ -17,6 +17,7 @@ from typing import Any
 from quant_tutorial import mnist
 
 import architectures
+import forked_kernels
 import hypothesis
 import numpy as np
 import pytest
@@ -50,14 +51,21 @@ RUN_BY_THE_PAGE = "02_affine_quantization.ipynb"
 MEMORY = 1.5e9
 MAXRSS = "__import__('resource').getrusage(0).ru_maxrss"
 LAB = pytest.StashKey[JupyterLab]()
+KERNELS = contextlib.ExitStack()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LAB] = JupyterLab()
+    if sys.platform == "linux":
+        # One server of kernels for all workers, which find it by their environment.
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            os.environ.update(KERNELS.enter_context(forked_kernels.serving()))
+        config.option.nbval_current_env = False  # such a kernel imports all by itself
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[LAB].close()
+    KERNELS.close()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
