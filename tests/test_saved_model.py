@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from quant_tutorial import models, quiet, tflite
-from quant_tutorial.tflite.saved_model import has_fake_quant, input_shape
+from quant_tutorial.tflite import saved_model
+from quant_tutorial.tflite.saved_model import export_saved_model, has_fake_quant, input_shape
 
 import keras
 import numpy as np
@@ -111,6 +112,59 @@ def test_saved_model_of_tf_keras(keras2: Any, calibration: np.ndarray, tmp_path:
     content = tflite.convert(tmp_path, "float32")
     expected = keras2(calibration[:5]).numpy()
     np.testing.assert_allclose(tflite.predict(content, calibration[:5]), expected, atol=1e-5)
+
+
+class TestConstants:
+    """Weights are constants of the SavedModel that is converted, where the file stays the same."""
+
+    def test_the_file_is_that_of_the_models_own_export(self, baseline: Any, tmp_path: Path) -> None:
+        with quiet.all_output():
+            one = [keras.InputSpec(shape=(1, 28, 28, 1), dtype="float32")]
+            baseline.export(tmp_path, verbose=False, input_signature=one)
+            converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+            own = converter.convert()
+        assert tflite.convert(baseline, "float32") == own
+
+    @staticmethod
+    def written(model: keras.Model, folder: Path) -> set[tuple[int, ...]]:
+        """Return the shapes of the variables in a model's SavedModel."""
+        with quiet.all_output():
+            export_saved_model(model, folder)
+            loaded = tf.saved_model.load(str(folder))
+        return {tuple(v.shape) for v in loaded.signatures["serving_default"].variables}
+
+    def test_all_but_one(self, baseline: Any, tmp_path: Path) -> None:
+        kernels = [tuple(v.shape) for v in baseline.variables]
+        assert self.written(baseline, tmp_path) == {kernels[0]}
+
+    def test_weights_that_are_read_twice_are_stored_once(self, tmp_path: Path) -> None:
+        inputs = keras.Input((8, 8, 4))
+        shared = keras.layers.Conv2D(4, 3, padding="same")
+        first = keras.layers.Conv2D(4, 1)(inputs)
+        model = keras.Model(inputs, shared(keras.layers.ReLU()(shared(first))))
+        assert self.written(model, tmp_path) == {(1, 1, 4, 4), (3, 3, 4, 4), (4,)}
+        kernels = [t for t in tflite.tensors(tflite.convert(model, "float32")) if t.bytes == 576]
+        assert len(kernels) == 1
+
+    def test_what_a_layer_changes_stays_a_variable(self, tmp_path: Path) -> None:
+        class Counting(keras.layers.Layer):
+            def build(self, shape: Any) -> None:
+                self.count = self.add_weight(shape=(1,), initializer="zeros", trainable=False)
+
+            def call(self, x: Any) -> Any:
+                self.count.assign(self.count + 1)
+                return x + self.count
+
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), Counting()])
+        assert (1,) in self.written(model, tmp_path)
+        assert model.layers[-1].count.numpy() == [0]
+
+    def test_a_large_model_keeps_its_variables(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(saved_model, "_MOST", 20)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
+        assert self.written(model, tmp_path) == {(4, 5), (5,)}
 
 
 class TestBadInput:

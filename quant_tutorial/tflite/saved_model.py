@@ -21,6 +21,8 @@ import numpy as np
 
 _OTHER_FLOATS = ("float64", "float16", "bfloat16")
 _ARGUMENT = re.compile("[A-Za-z][A-Za-z0-9_]*")
+# As many parameters may be constants of a SavedModel: 16 MB. For more, that takes more memory.
+_MOST = 2**22
 # What reads or passes on values of any type.
 _PASSING = ("Cast", "Const", "Identity", "Placeholder", "ReadVariableOp", "VarHandleOp")
 
@@ -327,8 +329,9 @@ def _trains_unless_told(model: keras.Model) -> bool:
 def _write(model: keras.Model, folder: str | Path, inputs: Mapping[str, ModelInput]) -> None:
     """Write a model as it is in inference.
 
-    `model.export` takes twice as long, because it looks at each layer, and lets layers augment. The
-    two signatures are those of `model.export`, so the converter makes the same file of both.
+    `model.export` takes four times as long, because it looks at each layer and writes all weights
+    as variables, and lets layers augment. The two signatures are those of `model.export`, so the
+    converter makes the same file of both, except for the names of some tensors.
     """
     plain = models.single_ended(model)
     for layer in plain._flatten_layers():
@@ -337,29 +340,79 @@ def _write(model: keras.Model, folder: str | Path, inputs: Mapping[str, ModelInp
                 f"Layer {layer.name} ({type(layer).__name__}) looks values up in a table, for "
                 "which LiteRT has no op: do that before the model, and give it the numbers found."
             )
-    holder = tf.Module()
-    holder.held = [variable.value for variable in plain.variables]
+    constants = _constants(plain)
+    serve = _traced(model, inputs, constants)
+    if serve is None:
+        constants = []
+        serve = _traced(model, inputs, constants)
+    holder, fixed = tf.Module(), {id(variable) for variable, _ in constants}
+    holder.serve = serve
+    holder.held = [variable.value for variable in plain.variables if id(variable) not in fixed]
+    keys = ("serve", "serving_default") if len(inputs) == 1 else ("serving_default",)
+    tf.saved_model.save(holder, str(folder), signatures=dict.fromkeys(keys, serve))
+
+
+def _traced(
+    model: keras.Model, inputs: Mapping[str, ModelInput], constants: Sequence[tuple[Any, Any]]
+) -> Any:
+    """Return a model in inference as a function with some variables as constants.
+
+    None where these must stay variables: the model changes one, or reads its weights again.
+    """
+    plain, names, known = models.single_ended(model), output_names(model), export_names(inputs)
     # A layer that the reader has called with training=True stays in that mode.
     mode = {"training": False} if _trains_unless_told(plain) else {}
-    names = output_names(model)
+    before = {id(variable): value for variable, value in constants}
+    changes = False
 
     def outputs(values: Any) -> Any:
-        return _named(names, keras.tree.flatten(plain(values, **mode)))
+        nonlocal changes
+        if not constants:
+            return _named(names, keras.tree.flatten(plain(values, **mode)))
+        with keras.StatelessScope(state_mapping=constants) as scope:
+            found = keras.tree.flatten(plain(values, **mode))
+        now = {id(variable): scope.get_current_value(variable) for variable in plain.variables}
+        changes = any(value is not before.get(key) for key, value in now.items())
+        return _named(names, found)
 
     # Without autograph, which would look for loops in Keras' own code.
     if len(inputs) == 1:
         (entry,) = inputs.values()
         spec = tf.TensorSpec((1, *entry.shape[1:]), entry.dtype, name="args_0")
-        holder.serve = tf.function(lambda x: outputs(x), input_signature=[spec], autograph=False)
-        signatures = dict.fromkeys(("serve", "serving_default"), holder.serve)
+        serve = tf.function(lambda x: outputs(x), input_signature=[spec], autograph=False)
+        traced = serve.get_concrete_function()
     else:
-        known = export_names(inputs)
-        holder.serve = tf.function(
-            lambda **x: outputs(packed(plain, {known[key]: x[key] for key in x})),
-            autograph=False,
+        by_name = tf.function(
+            lambda **x: outputs(packed(plain, {known[key]: x[key] for key in x})), autograph=False
         )
-        signatures = {"serving_default": holder.serve.get_concrete_function(**_specs(inputs))}
-    tf.saved_model.save(holder, str(folder), signatures=signatures)
+        serve = traced = by_name.get_concrete_function(**_specs(inputs))
+    return None if constants and (changes or not _reads_once(traced.graph)) else serve
+
+
+def _constants(model: keras.Model) -> list[tuple[Any, tf.Tensor]]:
+    """Return the variables that may be constants of a SavedModel, with their values.
+
+    TensorFlow traces two functions to save and to restore variables, which takes half the time of a
+    conversion. One variable stays: the converter names the output after the kind of function, and
+    one that reads a variable is of another kind.
+    """
+    variables = model.variables
+    count = sum(variable.value.shape.num_elements() for variable in variables)
+    if count > _MOST or any(isinstance(one, keras.layers.RNN) for one in model._flatten_layers()):
+        return []
+    read = next((v for v in variables if v.dtype.startswith("float")), None)
+    return [(v, tf.convert_to_tensor(v.value)) for v in variables if v is not read]
+
+
+def _reads_once(graph: Any) -> bool:
+    """Return whether a graph reads each of its weights once, and has no loop.
+
+    The converter would write a constant that is read twice into the file twice.
+    """
+    weights = (inner for _, inner in graph.captures if inner.shape.rank and inner.shape.rank > 1)
+    return all(len(weight.consumers()) == 1 for weight in weights) and not any(
+        op.type.endswith("While") for op in graph.get_operations()
+    )
 
 
 def other_floats(folder: str | Path) -> tuple[str, str] | None:
