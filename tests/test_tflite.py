@@ -9,6 +9,7 @@ from typing import Any
 
 from quant_tutorial import affine, metrics, mnist, models, quiet, tflite
 from quant_tutorial.arguments import checked_calibration
+from quant_tutorial.tflite import conversion
 from quant_tutorial.tflite.saved_model import export_saved_model
 
 import keras
@@ -298,7 +299,6 @@ class TestRecurrentLayers:
         images = np.random.default_rng(0).random((5, 6, 3), np.float32)
         loop = self.model(keras, keras.layers.GRU(2, name="memory"))
         assert "WHILE" in tflite.inspect(tflite.convert(loop, "dynamic")).op_types
-        # Of an unrolled GRU the converter leaves a SPLIT in float now and then.
         unrolled = self.model(keras, keras.layers.SimpleRNN(2, name="memory", unroll=True))
         content = tflite.convert(unrolled, "int8", calibration=images)
         assert tflite.inspect(content).integer_only
@@ -306,6 +306,29 @@ class TestRecurrentLayers:
             export_saved_model(loop, tmp_path)
         with pytest.raises(ValueError, match="is a loop"):
             tflite.convert(tmp_path, "int8_fallback", calibration=images)
+
+    def test_an_op_that_is_forgotten(
+        self, baseline: Any, calibration: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of an unrolled LSTM's SPLITs the converter leaves one in float, every third time."""
+        mixed = tflite.convert(
+            baseline, "int8_fallback", calibration=calibration[:50], float_layers=["conv2"]
+        )
+        tried, real = [], conversion._converted
+
+        def converted(converter: Any, mode: str) -> bytes:
+            tried.append(mode)
+            return mixed if len(tried) < times else real(converter, mode)
+
+        monkeypatch.setattr(conversion, "_converted", converted)
+        for times in (1, 3):
+            tried.clear()
+            content = tflite.convert(baseline, "int8", calibration=calibration[:50])
+            assert len(tried) == times
+            assert tflite.inspect(content).integer_only
+        times = 100
+        with pytest.raises(ValueError, match=r"CONV_2D, conv2.* stays in float, .* forgotten it"):
+            tflite.convert(baseline, "int8", calibration=calibration[:50])
 
     def test_a_loop_that_becomes_one_op(self) -> None:
         images = np.random.default_rng(0).random((5, 6, 3), np.float32)

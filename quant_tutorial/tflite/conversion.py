@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -49,6 +50,9 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 _INT8 = ("int8_fallback", "int8")
 _CALIBRATED = (*_INT8, "int16x8")
+_FULL = ("int8", "int16x8")
+# How often the converter may try where it forgets an op: every third time in an unrolled LSTM.
+_ATTEMPTS = 4
 
 
 def convert(
@@ -155,14 +159,19 @@ def convert(
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         _set_mode(converter, mode, images, io, per_channel)
         with _explained(folder):
-            if float_layers or float_ops:
-                content = selective.quantize_all_but(converter, model, float_layers, float_ops, io)
-            else:
-                content = _converted(converter, mode)
-            content = in_models_order(content, model)
-            file = trial.started(content, soundness.always_zero(model, images))
+            for _ in range(_ATTEMPTS):
+                if float_layers or float_ops:
+                    content = selective.quantize_all_but(
+                        converter, model, float_layers, float_ops, io
+                    )
+                else:
+                    content = _converted(converter, mode)
+                content = in_models_order(content, model)
+                file = trial.started(content, soundness.always_zero(model, images))
+                if mode not in _FULL or not _forgotten(file.graph):
+                    break
         _refuse_rounded_numbers(file.graph)
-        if mode in ("int8", "int16x8"):
+        if mode in _FULL:
             _require_integer_ops(file.graph, io, calibrated=images is not None)
         trial.require_sound(file, tried, expected, lambda: _float_file(folder, model))
     return content
@@ -317,6 +326,16 @@ def _converted(converter: Any, mode: str) -> bytes:
         raise
 
 
+def _forgotten(graph: Graph) -> set[str]:
+    """Return the types of which the converter has left some ops in float, but not all.
+
+    Which ones it leaves differs from one conversion to the next.
+    """
+    _, floats = doors_and_float_ops(graph)
+    left, all_ops = (Counter(op.type for op in ops) for ops in (floats, graph.ops))
+    return {name for name, count in left.items() if count < all_ops[name]} - {*CASTS}
+
+
 def _require_integer_ops(graph: Graph, io: str, *, calibrated: bool) -> None:
     # The converter was told to use integer ops only. Nevertheless, where an op has no int8 version,
     # it silently puts the float op between DEQUANTIZE and QUANTIZE.
@@ -325,7 +344,9 @@ def _require_integer_ops(graph: Graph, io: str, *, calibrated: bool) -> None:
         if op.type in CASTS:
             continue
         reason = (
-            "the converter has no integer version of it"
+            "the converter has forgotten it (it has made integers of others of its type)"
+            if op.type in _forgotten(graph)
+            else "the converter has no integer version of it"
             if calibrated
             else "the model's fake quantization gives it no range; calibration images would"
         )
