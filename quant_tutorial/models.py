@@ -30,6 +30,7 @@ _COMMAND = "python -m quant_tutorial.training"
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 # These have weights, and multiply each value with one of them.
 _ELEMENTWISE = (*(keras.layers.BatchNormalization, keras.layers.Normalization, keras.layers.PReLU),)
+_BATCH_VALUES, _BATCH_SIZES = 3_200_000, (500, 2000)
 _OTHER_FLOATS = {"float16", "bfloat16", "float64"}
 
 
@@ -188,20 +189,30 @@ def predict(model: keras.Model, x: Any) -> Any:
     Raises:
         ValueError: for arrays that do not fit the several inputs of a model.
     """
-    # More images at a time are a little faster, but an inner copy of them takes much memory.
-    size = 500
     if len(getattr(model, "inputs", None) or ()) > 1:
         names, listed = input_names(model), has_ordered_inputs(model)
         given = {key: np.asarray(v) for key, v in by_input("x", x, names, listed=listed).items()}
         require_same_count("x", given)
+        size = _batch_size(given.values())
         parts = [
             packed_inputs(model, {key: v[start : start + size] for key, v in given.items()})
             for start in range(0, len(given[names[0]]), size)
         ]
     else:
+        size = _batch_size([x])
         parts = (x[start : start + size] for start in range(0, len(x), size))
     batches = [model(part, training=False) for part in parts]
     return keras.tree.map_structure(lambda *each: np.concatenate(each), *batches)
+
+
+def _batch_size(inputs: Iterable[Any]) -> int:
+    """Return how many images to run at a time.
+
+    Keras takes a millisecond for each call of a layer, which is much for a batch of small images.
+    Large ones need the memory: what the layers compute from a batch is many times its size.
+    """
+    values = sum(math.prod(np.shape(each)[1:]) for each in inputs)
+    return min(max(_BATCH_VALUES // max(values, 1), _BATCH_SIZES[0]), _BATCH_SIZES[1])
 
 
 def input_names(model: Any) -> list[str]:
