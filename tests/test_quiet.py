@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -105,30 +106,70 @@ def test_verbose_holds_nothing_back(
     assert "native err" in err
 
 
-@pytest.mark.slow
-def test_tensorflow_starts_without_a_word() -> None:
-    code = "from quant_tutorial import models; models.load_baseline()"
-    result = run(code)
-    assert (result.stdout, result.stderr) == ("", "")
+# All that needs a TensorFlow that has just started, which takes seconds, in one process: what one
+# part writes stands on both streams before the line that ends the part.
+STARTED = """
+import gc, os, sys
+
+def end(part):
+    for stream in (sys.stdout, sys.stderr):
+        print("end of", part, file=stream, flush=True)
+
+from quant_tutorial import frameworks
+print(gc.isenabled(), gc.get_freeze_count() > 5 * len(gc.get_objects()))
+end("garbage")
+
+from quant_tutorial import models
+models.load_baseline()
+end("start")
+
+# The handler is made at the first line, and would keep the stream of the block.
+from quant_tutorial import quiet
+import tensorflow as tf
+with quiet.all_output():
+    tf.get_logger().error("inside")
+tf.get_logger().info("chatter")
+tf.get_logger().error("outside")
+end("logs")
+
+import keras
+keras.config.backend = lambda: "jax"
+try:
+    quiet.load_tensorflow()
+except ImportError as error:
+    print(error)
+end("backend")
+"""
+
+
+@pytest.fixture(scope="module")
+def started() -> dict[str, tuple[str, str]]:
+    """What each part of `STARTED` has written to standard output and to standard error."""
+    result = run(STARTED)
+    assert result.returncode == 0, result.stderr
+    # The text, the name of its part, the next text, and so on.
+    out, err = (re.split(r"end of (\w+)\n", text) for text in (result.stdout, result.stderr))
+    assert out[1::2] == err[1::2] == ["garbage", "start", "logs", "backend"]
+    parts = zip(out[1::2], out[::2], err[::2], strict=False)
+    return {part: (of_out, of_err) for part, of_out, of_err in parts}
 
 
 @pytest.mark.slow
-def test_garbage_is_not_looked_for_in_what_the_import_made() -> None:
-    code = (
-        "import gc; from quant_tutorial import frameworks\n"
-        "print(gc.isenabled(), gc.get_freeze_count() > 5 * len(gc.get_objects()))"
-    )
-    assert run(code).stdout == "True True\n"
+def test_tensorflow_starts_without_a_word(started: dict[str, tuple[str, str]]) -> None:
+    assert started["garbage"][1] == ""
+    assert started["start"] == ("", "")
 
 
 @pytest.mark.slow
-def test_another_keras_backend_is_named() -> None:
-    code = (
-        "import keras; keras.config.backend = lambda: 'jax'\n"
-        "from quant_tutorial import quiet; quiet.load_tensorflow()"
-    )
-    result = run(code)
-    assert "Keras runs on 'jax' here: restart the kernel" in result.stderr
+def test_garbage_is_not_looked_for_in_what_the_import_made(
+    started: dict[str, tuple[str, str]],
+) -> None:
+    assert started["garbage"][0] == "True True\n"
+
+
+@pytest.mark.slow
+def test_another_keras_backend_is_named(started: dict[str, tuple[str, str]]) -> None:
+    assert "Keras runs on 'jax' here: restart the kernel" in started["backend"][0]
 
 
 def test_a_log_handler_made_in_a_silenced_block_goes_with_it() -> None:
@@ -141,14 +182,10 @@ def test_a_log_handler_made_in_a_silenced_block_goes_with_it() -> None:
 
 
 @pytest.mark.slow
-def test_tensorflows_log_lines_outlive_a_silenced_block() -> None:
-    # Its handler is made at the first line, and would keep the stream of the block.
-    code = (
-        "from quant_tutorial import quiet\nquiet.load_tensorflow()\nimport tensorflow as tf\n"
-        "with quiet.all_output():\n    tf.get_logger().error('inside')\n"
-        "tf.get_logger().info('chatter')\ntf.get_logger().error('outside')"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "outside" in ran.stderr
-    assert "closed file" not in ran.stderr
-    assert "chatter" not in ran.stderr
+def test_tensorflows_log_lines_outlive_a_silenced_block(
+    started: dict[str, tuple[str, str]],
+) -> None:
+    _, err = started["logs"]
+    assert "outside" in err
+    assert "closed file" not in err
+    assert "chatter" not in err
