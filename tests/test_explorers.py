@@ -79,7 +79,8 @@ class TestAffineExplorer:
             assert explorer.value_range.value == ends
             for x in (LOW, 0, HIGH):
                 explorer.x.value = x
-                picture(explorer)
+                assert "<pre" not in explorer._sentence.value
+            picture(explorer)
 
     def test_every_stop_of_both_ends(self, explorer: AffineExplorer) -> None:
         stops = np.linspace(LOW, HIGH, round((HIGH - LOW) / STEP) + 1).round(9).tolist()
@@ -203,7 +204,9 @@ class TestRangeExplorer:
             explorer.layer.value = name
             for bits in range(2, 17):
                 explorer.bits.value = bits
-                picture(explorer)
+                if bits in (2, 5, 16):
+                    picture(explorer)
+                assert "<pre" not in explorer._sentence.value
                 assert explorer.text.startswith(f"{name} at {bits} bits")
             explorer.bits.value = 4
             slider = explorer.range
@@ -317,7 +320,9 @@ class TestGranularityExplorer:
             explorer.symmetric.value = symmetric
             for bits in range(2, 17):
                 explorer.bits.value = bits
-                picture(explorer)
+                if bits in (2, 5, 16):
+                    picture(explorer)
+                assert "<pre" not in explorer._sentence.value
                 assert explorer.text.startswith(f"{name} at {bits} bits")
 
     def test_ranges_and_ratios_are_those_of_the_parameters(self) -> None:
@@ -658,7 +663,9 @@ class TestTensorExplorer:
         assert sorted(shown) == sorted(quantized)
         for name in explorer.tensor.options:
             explorer.tensor.value = name
-            picture(explorer)
+            assert explorer.text.startswith(f"{name}: ")
+            if kind == "a dead layer":  # it has tensors of a single value
+                picture(explorer)
 
     def test_a_bar_for_each_value(self, x_test: np.ndarray) -> None:
         file = models.load_int8_baseline()
