@@ -158,7 +158,11 @@ def test_clients_that_return_something_else(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_repaired_conversion(
-    capsys: pytest.CaptureFixture[str], baseline: keras.Model, ten: np.ndarray, train: Any
+    capsys: pytest.CaptureFixture[str],
+    baseline: keras.Model,
+    ladder: dict[str, bytes],
+    ten: np.ndarray,
+    train: Any,
 ) -> None:
     def told(images: np.ndarray, io: str = "uint8", mode: str = "int8") -> str:
         file = tflite.convert(baseline, mode, calibration=images, io=io, input_range=None)
@@ -168,9 +172,8 @@ def test_repaired_conversion(
     assert told(ten) == "Exercise 06.2: right.\n"
     assert "the input of the file is int8; it must be uint8" in told(ten, "int8")
     assert "both must be uint8" in told(ten, "float32", "int8_fallback")
-    assert "both must be uint8" in said(capsys, "06.2", tflite.convert(baseline, "float32"))
+    assert "both must be uint8" in said(capsys, "06.2", ladder["float32"])
     assert "with values far above 1" in told(255 * ten)
-    assert "they must only judge" not in told(ten)
     of_test = data.x_test[np.unique(data.y_test, return_index=True)[1]]
     assert "Yours are test images" in told(mnist.to_float(of_test))
     assert "Yours are 500 training images" in told(mnist.to_float(train[0][:500]))
@@ -192,7 +195,7 @@ def test_damaged_file() -> None:
     assert bias.scales / (image.scales * weights.scales) == pytest.approx(0.2, rel=1e-5)
 
 
-def test_own_model(capsys: pytest.CaptureFixture[str], baseline: keras.Model) -> None:
+def test_own_model(capsys: pytest.CaptureFixture[str], ladder: dict[str, bytes]) -> None:
     keras.utils.set_random_seed(0)
     layers = keras.layers
     own = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu"), layers.Dense(3)])
@@ -213,7 +216,7 @@ def test_own_model(capsys: pytest.CaptureFixture[str], baseline: keras.Model) ->
     assert "Integer only: no" in told(floats, floats, inputs)
     poor = told(floats, integers(0.2), inputs)
     assert "dB, and 15 are needed. The op with the largest own error is" in poor
-    ours = tflite.convert(baseline, "float32"), models.load_int8_baseline()
+    ours = ladder["float32"], models.load_int8_baseline()
     assert "the course's own model" in told(*ours, np.zeros((60, 28, 28, 1), np.float32))
 
 
