@@ -214,8 +214,8 @@ def test_what_the_reader_accepts_does_not_crash_litert(
 
 
 def test_predict_gives_a_result_or_a_value_error(accepted: list[Damaged], tmp_path: Path) -> None:
-    """`predict` reads each file as `flatbuffer.graph` does, and then runs it."""
-    run_each(accepted, tmp_path, PREDICT)
+    """`predict` reads each file as `flatbuffer.graph` does, and then runs it; here every second."""
+    run_each(accepted[::2], tmp_path, PREDICT)
 
 
 @pytest.mark.parametrize(
