@@ -598,7 +598,9 @@ class TestModelsAsLiteRT:
         # Lesson 07 compares all 10,000 images, for the baseline.
         model = integer.load(contents[name])
         assert {*ARCHITECTURES[name].split()} <= {op.name for op in model.steps}
-        values = assert_as_litert(contents[name], pixels(data)[:2500])
+        # Few integers show a second rounding: 12 logits of the baseline's for 2,500 images.
+        images = pixels(data)[: 2500 if name == "baseline" else 1000]
+        values = assert_as_litert(contents[name], images)
         # Tensors of few different values would prove little.
         few = [index for index, value in values.items() if len(np.unique(value)) < 60]
         assert few == []
@@ -608,7 +610,7 @@ class TestModelsAsLiteRT:
         self, files: dict[str, bytes], data: mnist.Mnist, x_test: np.ndarray, io: str
     ) -> None:
         images = {"uint8": data.x_test[..., np.newaxis], "float32": x_test}[io]
-        assert_as_litert(files[f"int8, {io} input"], images[:2000])
+        assert_as_litert(files[f"int8, {io} input"], images[:500])
 
     @pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
     def test_predict_takes_and_gives_reals(
@@ -738,7 +740,7 @@ class TestMultiplierBits:
     def test_fewer_bits_are_used_and_cost_accuracy(
         self, contents: dict[str, bytes], data: mnist.Mnist
     ) -> None:
-        images = pixels(data)[:1000]
+        images = pixels(data)[:300]
         exact = integer.run(integer.load(contents["baseline"]), images).astype(int)
         errors = []
         for bits in (31, 16, 8, 4, 2):

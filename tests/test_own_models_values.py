@@ -134,10 +134,12 @@ class TestValues:
     def test_by_name(self, make: Callable[[], Any], name: str, row: int) -> None:
         model, given = make(), zeros_at(row)
         message = f"{name} computes NaN or infinite values from calibration image {row}, "
-        for mode in ("int8", "int8_fallback", "int16x8"):
+        is_first = row == 3  # of an image of another batch the same is told in every mode
+        for mode in ("int8", "int8_fallback", "int16x8") if is_first else ("int8",):
             with pytest.raises(ValueError, match=message):
                 tflite.convert(model, mode, calibration=given)
-        if "visible" not in name and "LOG" not in name:  # there the recipe leaves them in float
+        # There the recipe leaves them in float.
+        if is_first and "visible" not in name and "LOG" not in name:
             exported = tflite.export_litert(model)
             with pytest.raises(ValueError, match="computes NaN or infinite values"):
                 tflite.apply_recipe(exported, "static_wi8_ai8", calibration=given)
@@ -210,9 +212,10 @@ class TestSwitchedOffChannels:
     """A channel with weights of next to nothing keeps its bias in every kind of file."""
 
     @pytest.mark.parametrize("kind", ["conv", "depthwise"])
-    @pytest.mark.parametrize(("gamma", "beta"), [(0, 1), (1e-6, 1), (1e-6, 7), (-1e-9, 0.3)])
-    def test_static_recipes_and_trained_files(self, kind: str, gamma: float, beta: float) -> None:
-        model = with_channel(network(kind=kind), gamma, beta)
+    def test_static_recipes_and_trained_files(self, kind: str) -> None:
+        model = network(kind=kind)
+        for channel, settings in enumerate([(0, 1), (1e-6, 1), (1e-6, 7), (-1e-9, 0.3)], 1):
+            with_channel(model, *settings, channel)
         given = images(200, model.input_shape[1:])
         folded = models.fold_batch_norm(model)
         bias = folded.get_layer("first").bias.numpy()
