@@ -38,9 +38,12 @@ ODD = QuantScheme(TensorScheme(5, symmetric=False), TensorScheme(6, symmetric=Tr
 MIXED = scheme(3, 8, overrides={"conv1": None, "logits": LayerScheme(TensorScheme(8))})
 
 
-def compiled(model: keras.Model, rate: float = 1e-3, *, from_logits: bool = True) -> keras.Model:
+def compiled(
+    model: keras.Model, rate: float = 1e-3, *, from_logits: bool = True, eager: bool = False
+) -> keras.Model:
+    """`eager`: for a few steps, which take less time than to trace them as a graph first."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], run_eagerly=eager)
     # An optimizer that first makes its variables in a step has TensorFlow trace that step twice.
     model.optimizer.build(model.trainable_variables)
     return model
@@ -196,18 +199,20 @@ class TestForward:
         start = baseline if kind == "baseline" else further[kind]
         model = qat.quantize_aware(start, scheme(4, 5), calibration, ranges=ranges)
         before = qat.trained_params(model)
-        compiled(model, from_logits=kind != "residual")
-        model.fit(calibration, data.y_train[:500], batch_size=50, epochs=2, verbose=0)
+        # One of them as a graph, in which the moving averages have to be kept as well.
+        eager = (kind, ranges) != ("baseline", "moving_average")
+        compiled(model, from_logits=kind != "residual", eager=eager)
+        model.fit(calibration[:100], data.y_train[:100], batch_size=50, verbose=0)
         after = qat.trained_params(model)
         assert (before.activations == after.activations) == (ranges == "fixed")
         assert (before.weights == after.weights) == (ranges == "fixed")
 
         frozen = qat.frozen(model)
-        given = models.predict(model, x_test[:500])
-        np.testing.assert_array_equal(given, models.predict(frozen, x_test[:500]))
+        given = models.predict(model, x_test[:200])
+        np.testing.assert_array_equal(given, models.predict(frozen, x_test[:200]))
         plain = qat.float_model(model)
         assert [n.name for n in nodes(plain)] == list(after.activations)
-        run = StagedRun(Simulator(plain, calibration), x_test[:500])
+        run = StagedRun(Simulator(plain, calibration), x_test[:200])
         staged = run.outputs(after)
         assert metrics.agreement(given.argmax(axis=1), staged.argmax(axis=1)) >= 0.99
 
@@ -242,15 +247,15 @@ class TestTraining:
     ) -> None:
         keras.utils.set_random_seed(0)
         model = compiled(qat.quantize_aware(baseline, scheme(2, 2), calibration), 3e-3)
-        images, labels = mnist.to_float(data.x_train[:6000]), data.y_train[:6000]
+        images, labels = mnist.to_float(data.x_train[:4000]), data.y_train[:4000]
 
         def right() -> float:
             return metrics.accuracy(models.predict(model, x_test[:2000]), data.y_test[:2000])
 
         before = right()
-        model.fit(images, labels, batch_size=64, epochs=3, verbose=0)
+        model.fit(images, labels, batch_size=64, epochs=2, verbose=0)
         assert before < 0.5
-        assert right() > 0.9
+        assert right() > 0.85
 
     def test_a_whole_models_gradients_by_finite_differences(
         self, baseline: keras.Model, calibration: np.ndarray
@@ -327,16 +332,16 @@ import keras, numpy as np, tensorflow as tf
 
 tf.config.experimental.enable_op_determinism()
 data, baseline = mnist.load(), models.load_baseline()
-images, labels = mnist.to_float(data.x_train[:640]), data.y_train[:640]
-halves = (images[:320], labels[:320]), (images[320:], labels[320:])
+images, labels = mnist.to_float(data.x_train[:128]), data.y_train[:128]
+halves = (images[:64], labels[:64]), (images[64:], labels[64:])
 options = {"batch_size": 32, "shuffle": False, "verbose": 0}
 scheme = QuantScheme(TensorScheme(3, True, "channel-wise"), TensorScheme(4))
 for ranges in ("learned", "moving_average"):
     file = Path(sys.argv[1]) / f"{ranges}.keras"
     model = qat.quantize_aware(baseline, scheme, images[:100], ranges=ranges)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, 20)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, 4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss)
+    model.compile(keras.optimizers.Adam(rate), loss, run_eagerly=True)  # no graph for four steps
     model.optimizer.build(model.trainable_variables)
     model.fit(*halves[0], **options)
     model.save(file)
@@ -413,7 +418,7 @@ class TestBadInput:
         self, baseline: keras.Model, calibration: np.ndarray, data: mnist.Mnist
     ) -> None:
         before = baseline.get_weights()
-        model = compiled(qat.quantize_aware(baseline, scheme(4, 4), calibration))
+        model = compiled(qat.quantize_aware(baseline, scheme(4, 4), calibration), eager=True)
         model.fit(calibration[:64], data.y_train[:64], verbose=0)
         for one, other in zip(before, baseline.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
