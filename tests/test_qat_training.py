@@ -104,11 +104,11 @@ def test_training_is_repeatable_and_improves(
     def trained(moved: bool) -> float:
         model = qat.quantize_aware(baseline, qat.named_scheme(2, 4), calibration)
         options = {"epochs": 2, "rate": 3e-3, "seed": 1, "moved": moved}
-        training.train(model, data.x_train[:3000], data.y_train[:3000], **options)
+        training.train(model, data.x_train[:1500], data.y_train[:1500], **options)
         return metrics.accuracy(models.predict(model, x_test[:1000]), data.y_test[:1000])
 
-    assert trained(moved=True) > 0.85
-    assert trained(moved=False) > 0.85
+    assert trained(moved=True) > 0.8
+    assert trained(moved=False) > 0.8
 
 
 def test_the_command_goes_on_where_it_was(
