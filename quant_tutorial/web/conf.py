@@ -1,6 +1,11 @@
 """Sphinx settings for the web edition; `build` runs Sphinx on the output of `sources`."""
 
+import sys
 from pathlib import Path
+
+# jsonschema, which myst-nb loads, would first build dozens of parsers for the addresses of RFC 3987
+# (two seconds), a format that no notebook's schema asks for.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 HERE = Path(__file__).parent
 
