@@ -50,11 +50,12 @@ window.quant = {
 
   scrollTo: (index) => quant.panel.content.scrollToItem(index, "start"),
 
-  // Waits until all that the controls have sent is answered, and for three frames they have sent
-  // nothing more: one that is moved again before the answer keeps its newest value back until then.
+  // Waits until all that the controls have sent is answered, and for three short whiles they have
+  // sent nothing more: one that is moved again before the answer keeps its newest value back until
+  // then. It waits for no frames: Chromium would draw sixty in a second, and nothing in them.
   async answered() {
     for (let quiet = 0; quiet < 3; quiet = this.unanswered.size ? 0 : quiet + 1) {
-      await new Promise(requestAnimationFrame);
+      await new Promise((resolve) => setTimeout(resolve, 20));
     }
   },
 
@@ -83,6 +84,14 @@ window.quant = {
     return this.isComplete(text) && text === image.alt
       ? { picture: this.numbered(image.src), text }
       : null;
+  },
+
+  // What an explorer shows after the kernel's answer, as soon as it is complete.
+  async result(root) {
+    for (let found;;) {
+      await this.answered();
+      if ((found = this.shown(root))) return found;
+    }
   },
 
   // From now on notes for each key press how long it took until the complete read-out changed.

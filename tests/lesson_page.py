@@ -18,7 +18,6 @@ from quant_tutorial.web.frames import explorer_cells
 import pytest
 from lesson_run import NOTEBOOKS, JupyterLab, end
 from playwright.sync_api import ConsoleMessage, Error, Locator, Page, sync_playwright
-from playwright.sync_api import TimeoutError as Late
 
 LESSON_PAGE = Path(__file__).with_name("lesson_page.js")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -42,16 +41,15 @@ CHROMIUM_FLAGS = (
     "--disable-renderer-backgrounding",
 )
 # What the page runs in place of a cell that nbval has executed: of a training, what shows it; and
-# of an explorer that measures 10,000 images at each move, the same one on 2,000.
+# of an explorer that measures 10,000 images at each move, the same one on 500.
 INSTEAD = {
     ("08", "train-code"): "view = display(live, display_id=True)\nview.update(live)",
     ("05", "explorer"): (
-        "PostTrainingExplorer(StagedRun(simulator, x_test[:2000]), y_test[:2000], bits=3)"
+        "PostTrainingExplorer(StagedRun(simulator, x_test[:500]), y_test[:500], bits=3)"
     ),
-    ("08", "explorer"): "ComparisonExplorer(simulator, x_test[:2000], y_test[:2000], bits=2)",
+    ("08", "explorer"): "ComparisonExplorer(simulator, x_test[:500], y_test[:500], bits=2)",
     ("10", "lab"): (
-        "QuantizationLab(Lab(models.load_baseline(), calibration, x_test[:2000], "
-        "data.y_test[:2000]))"
+        "QuantizationLab(Lab(models.load_baseline(), calibration, x_test[:500], data.y_test[:500]))"
     ),
 }
 # How many steps a key moves a slider; the page keys' five are noUiSlider's.
@@ -64,6 +62,7 @@ STEPS = {
     "End": math.inf,
 }
 KEYS = [*STEPS, "ArrowLeft"]
+LIMITS = "field => [field.min, field.max, field.step]"
 VALUES = "menu => [...menu.options].map(option => option.value)"
 # What Playwright would wait for without end.
 LIMITED = """([ms, argument]) => Promise.race([quant.%s(argument), new Promise((_, reject) =>
@@ -107,19 +106,17 @@ class Slider:
         self.fields = [
             explorer.get_by_role("spinbutton", name=name, exact=True) for name in self.names
         ]
-        low, high, step = (
-            float(self.fields[0].get_attribute(name)) for name in ("min", "max", "step")
-        )
-        self.low, self.high, self.step = low, high, step
-        self.kind = len(self.handles), step  # what is alike in these differs in label and ends only
+        self.low, self.high, self.step = map(float, self.fields[0].evaluate(LIMITS))
+        # What is alike in these differs in label and ends only.
+        self.kind = len(self.handles), self.step
 
     @property
     def values(self) -> list[float]:
         return [float(field.input_value()) for field in self.fields]
 
-    def target(self, handle: int, key: str) -> float:
+    def target(self, handle: int, key: str, values: list[float]) -> float:
         """Where a key will move a handle: as far as the slider's end or the other handle."""
-        ends = [self.low, *self.values, self.high]
+        ends = [self.low, *values, self.high]
         there = ends[handle + 1] + STEPS[key] * self.step
         return min(max(there, ends[handle]), ends[handle + 2])
 
@@ -137,23 +134,21 @@ class Explorer:
 
     def shown(self, after: str = "its cell") -> Shown:
         """Wait for the kernel's answer, and give what is shown then."""
-        within(PATIENCE, self.page, "answered")
         try:
-            found = self.page.wait_for_function(
-                "root => quant.shown(root)",
-                arg=self.root.element_handle(),
-                timeout=1000 * PATIENCE,
-                polling=20,
-            ).json_value()
-        except Late:
-            pytest.fail(f"{self.name}, after {after}: no result within {PATIENCE} s")
+            # Twice: for an estimate, and for what follows it.
+            found = within(2 * PATIENCE, self.page, "result", self.root.element_handle())
+        except Error as error:
+            pytest.fail(f"{self.name}, after {after}: {error.message}")
         assert "error" not in found, f"{self.name}, after {after}:\n{found['error']}"
         return Shown(found["picture"], found["text"])
 
     @property
+    def slider_roots(self) -> list[Locator]:
+        return self.root.locator(".noUi-target:not([disabled])").all()
+
+    @property
     def sliders(self) -> list[Slider]:
-        enabled = self.root.locator(".noUi-target:not([disabled])")
-        return [Slider(root, self.root) for root in enabled.all()]
+        return [Slider(root, self.root) for root in self.slider_roots]
 
     @property
     def kinds(self) -> list[Slider]:
