@@ -41,7 +41,8 @@ def press(explorer: Explorer) -> list[float]:
     for count in range(PRESSES):
         turn = count % len(moves)
         slider, handle = moves[turn]
-        if math.isclose(slider.target(handle, keys[turn]), slider.values[handle], abs_tol=1e-9):
+        values = slider.values
+        if math.isclose(slider.target(handle, keys[turn], values), values[handle], abs_tol=1e-9):
             keys[turn] = "ArrowRight" if keys[turn] == "ArrowLeft" else "ArrowLeft"
         slider.handles[handle].press(keys[turn])
         text = explorer.shown(keys[turn]).text
