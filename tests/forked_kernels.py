@@ -40,7 +40,7 @@ TICK = 0.1  # seconds after which a kernel that has ended is missed at the lates
 class Request(NamedTuple):
     """What a kernel begins with."""
 
-    connection: str  # the file that says where it listens
+    arguments: list[str]  # as ipykernel's launcher gets them
     folder: str
     environment: dict[str, str]
 
@@ -54,7 +54,7 @@ def serving() -> Iterator[dict[str, str]]:
         kernel = Path(folder) / "kernels" / "python3" / "kernel.json"
         kernel.parent.mkdir(parents=True)
         # -S: the client is to be there at once, and needs no installed package.
-        client = [sys.executable, "-S", str(here), "ask", address, "{connection_file}"]
+        client = [sys.executable, "-S", str(here), "ask", address, "-f", "{connection_file}"]
         name = {"display_name": "Python 3 (ipykernel)", "language": "python"}
         # The client gets no signal that the kernel would have to get.
         spec = {"argv": client, **name, "interrupt_mode": "message"}
@@ -73,9 +73,9 @@ def serving() -> Iterator[dict[str, str]]:
             server.wait()
 
 
-def ask(address: str, connection: str) -> int:
+def ask(address: str, *arguments: str) -> int:
     """Ask the server for a kernel, and return its exit code when it has ended."""
-    request = Request(connection, str(Path.cwd()), dict(os.environ))
+    request = Request([*arguments], str(Path.cwd()), dict(os.environ))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.connect(address)
         socket.send_fds(server, [json.dumps(request).encode()], [1, 2])
@@ -146,14 +146,14 @@ def become(request: Request) -> None:
     os.environ.clear()
     os.environ.update(request.environment)
     os.chdir(request.folder)
-    sys.argv[:] = ["ipykernel_launcher.py", "-f", request.connection]
+    sys.argv[:] = ["ipykernel_launcher.py", *request.arguments]
     from ipykernel import kernelapp
 
     kernelapp.launch_new_instance(parent_handle=os.getppid())  # without its parent it ends
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder, which a reader's kernel does not see
+    del sys.path[0]  # this folder, which a reader's kernel does not see
     role, *names = sys.argv[1:]
     if role == "ask":
         sys.exit(ask(*names))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_kernels import SETTINGS
 from jupyter_client import BlockingKernelClient, KernelManager
 
 pytestmark = [
@@ -25,9 +26,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
     """Start kernels in a folder of their own, and end those that are still there."""
     with contextlib.ExitStack() as opened:
 
-        def started(**environment: str) -> Kernel:
+        def started(*arguments: str, **environment: str) -> Kernel:
             manager = KernelManager(kernel_name="python3")
-            manager.start_kernel(cwd=str(tmp_path), env={**os.environ, **environment})
+            own = {name: v for name, v in os.environ.items() if name not in SETTINGS}
+            manager.start_kernel(
+                extra_arguments=[*arguments], cwd=str(tmp_path), env={**own, **environment}
+            )
             opened.callback(manager.shutdown_kernel, now=True)
             client = manager.client()
             client.start_channels()
@@ -70,7 +74,7 @@ def is_gone(process: int) -> bool:
 def test_it_has_what_takes_long_and_is_fresh_otherwise(
     start: Callable[..., Kernel], tmp_path: Path
 ) -> None:
-    _, client = start(NAME="of its own")
+    _, client = start("--HistoryManager.hist_file=:memory:", NAME="of its own")
     run(client, "import os, sys; before = set(sys.modules)")
     assert printed(client, "{'keras', 'tensorflow', 'matplotlib.pyplot'} <= before") == "True"
     assert (
@@ -79,9 +83,11 @@ def test_it_has_what_takes_long_and_is_fresh_otherwise(
     # A thread of TensorFlow's would be lost in a fork: there is none before it computes.
     threads = "[open(f'/proc/self/task/{t}/comm').read() for t in os.listdir('/proc/self/task')]"
     assert "tf_" not in printed(client, threads)
+    assert printed(client, "get_ipython().history_manager.hist_file") == ":memory:"
     assert printed(client, "os.getcwd()") == str(tmp_path)
     assert printed(client, "os.environ['NAME']") == "of its own"
-    assert printed(client, "os.environ.get('TF_CPP_MIN_LOG_LEVEL')") == "None"
+    for name in SETTINGS.keys() - {"MPLBACKEND"}:  # which ipykernel sets itself
+        assert printed(client, f"os.environ.get({name!r})") == "None"
     assert str(Path(__file__).parent) not in printed(client, "sys.path")
     assert printed(client, "'serve' in vars(sys.modules['__main__'])") == "False"
 
