@@ -269,6 +269,20 @@ class TestFakeQuantization:
         with pytest.raises(ValueError, match=r"FULLY_CONNECTED.* stays in float.*no range"):
             tflite.convert(self.model(covered=False), "int8")
 
+    def test_an_op_without_a_range_beside_others_of_its_type(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is not one that the converter has forgotten, and another attempt would be in vain."""
+        image = keras.Input((8, 8, 1))
+        x = FakeQuantized(-2, 2)(keras.layers.Conv2D(4, 3)(FakeQuantized(0, 1)(image)))
+        x = keras.layers.Conv2D(3, 3)(keras.layers.Conv2D(4, 3, name="bare")(x))
+        model = keras.Model(image, FakeQuantized(-3, 3)(x))
+        tried, real = [], conversion._converted
+        monkeypatch.setattr(conversion, "_converted", lambda *a: tried.append(a) or real(*a))
+        with pytest.raises(ValueError, match=r"CONV_2D, bare.* stays in float.*no range"):
+            tflite.convert(model, "int8")
+        assert len(tried) == 1
+
     def test_16x8_needs_images_all_the_same(self) -> None:
         with pytest.raises(ValueError, match="mode 'int16x8' needs the ranges"):
             tflite.convert(self.model(covered=True), "int16x8")

@@ -168,7 +168,7 @@ def convert(
                     content = _converted(converter, mode)
                 content = in_models_order(content, model)
                 file = trial.started(content, soundness.always_zero(model, images))
-                if mode not in _FULL or not _forgotten(file.graph):
+                if mode not in _FULL or images is None or not _forgotten(file.graph):
                     break
         _refuse_rounded_numbers(file.graph)
         if mode in _FULL:
@@ -329,7 +329,7 @@ def _converted(converter: Any, mode: str) -> bytes:
 def _forgotten(graph: Graph) -> set[str]:
     """Return the types of which the converter has left some ops in float, but not all.
 
-    Which ones it leaves differs from one conversion to the next.
+    After a calibration, which ones it leaves differs from one conversion to the next.
     """
     _, floats = doors_and_float_ops(graph)
     left, all_ops = (Counter(op.type for op in ops) for ops in (floats, graph.ops))
@@ -343,13 +343,12 @@ def _require_integer_ops(graph: Graph, io: str, *, calibrated: bool) -> None:
     for op in others:
         if op.type in CASTS:
             continue
-        reason = (
-            "the converter has forgotten it (it has made integers of others of its type)"
-            if op.type in _forgotten(graph)
-            else "the converter has no integer version of it"
-            if calibrated
-            else "the model's fake quantization gives it no range; calibration images would"
-        )
+        if not calibrated:
+            reason = "the model's fake quantization gives it no range; calibration images would"
+        elif op.type in _forgotten(graph):
+            reason = "the converter has forgotten it (it has made integers of others of its type)"
+        else:
+            reason = "the converter has no integer version of it"
         way_out = "Mode 'int8_fallback' allows float ops."
         if op.type == "CAST" and op.inputs[0].kind == "input" and op.inputs[0].is_float:
             raise _whole_numbers_error(op)
