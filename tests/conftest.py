@@ -51,7 +51,6 @@ RUN_BY_THE_PAGE = "02_affine_quantization.ipynb"
 MEMORY = 1.5e9
 MAXRSS = "__import__('resource').getrusage(0).ru_maxrss"
 LAB = pytest.StashKey[JupyterLab]()
-KERNELS = contextlib.ExitStack()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,13 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if sys.platform == "linux":
         # One server of kernels for all workers, which find it by their environment.
         if "PYTEST_XDIST_WORKER" not in os.environ:
-            os.environ.update(KERNELS.enter_context(forked_kernels.serving()))
+            kernels = contextlib.ExitStack()
+            os.environ.update(kernels.enter_context(forked_kernels.serving()))
+            config.add_cleanup(kernels.close)
         config.option.nbval_current_env = False  # such a kernel imports all by itself
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[LAB].close()
-    KERNELS.close()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

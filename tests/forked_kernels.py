@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,8 +87,6 @@ def serve(address: str) -> Request:
 
     A client that is gone, killed perhaps, takes its kernel with it.
     """
-    from quant_tutorial import quiet  # not at the top: the client is to start quickly
-
     kernels: dict[socket.socket, int] = {}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(address)
@@ -102,33 +100,49 @@ def serve(address: str) -> Request:
                         for kernel in kernels.values():
                             kill(kernel)
                         sys.exit()
-                    if key.fileobj is not listener:
+                    elif key.fileobj is listener:
+                        client, _ = listener.accept()
+                        kernel, request = fork(client)
+                        if not kernel:
+                            for other in (client, *kernels):
+                                other.close()
+                            return request
+                        ready.register(client, selectors.EVENT_READ)
+                        kernels[client] = kernel
+                    else:
                         kill(kernels[key.fileobj])
-                        continue
-                    client, _ = listener.accept()
-                    packet, output, *_ = socket.recv_fds(client, PACKET, 2)
-                    with quiet.native_output():
-                        for module in READY:
-                            importlib.import_module(module)
-                    kernel = os.fork()
-                    if not kernel:
-                        for source, target in zip(output, (1, 2), strict=True):
-                            os.dup2(source, target)
-                            os.close(source)
-                        for other in (client, *kernels):
-                            other.close()
-                        return Request(*json.loads(packet))
-                    for source in output:
-                        os.close(source)
-                    ready.register(client, selectors.EVENT_READ)
-                    kernels[client] = kernel
-                for client, kernel in [*kernels.items()]:
-                    ended, status = os.waitpid(kernel, os.WNOHANG)
-                    if ended:
-                        del kernels[client]
-                        ready.unregister(client)
-                        with contextlib.suppress(OSError), client:  # it may be gone
-                            client.send(str(os.waitstatus_to_exitcode(status)).encode())
+                for client in report_ended(kernels):
+                    ready.unregister(client)
+                    client.close()
+                    del kernels[client]
+
+
+def fork(client: socket.socket) -> tuple[int, Request]:
+    """Fork a kernel with the client's output; return its process, 0 in itself, and its request."""
+    from quant_tutorial import quiet  # not at the top: the client is to start quickly
+
+    packet, output, *_ = socket.recv_fds(client, PACKET, 2)
+    with quiet.native_output():
+        for module in READY:
+            importlib.import_module(module)
+    kernel = os.fork()
+    for source, target in zip(output, (1, 2), strict=True):
+        if not kernel:
+            os.dup2(source, target)
+        os.close(source)
+    return kernel, Request(*json.loads(packet))
+
+
+def report_ended(kernels: Mapping[socket.socket, int]) -> list[socket.socket]:
+    """Tell the clients whose kernels have ended their exit codes, and list these clients."""
+    found = []
+    for client, kernel in kernels.items():
+        ended, status = os.waitpid(kernel, os.WNOHANG)
+        if ended:
+            found.append(client)
+            with contextlib.suppress(OSError):  # it may be gone
+                client.send(str(os.waitstatus_to_exitcode(status)).encode())
+    return found
 
 
 def kill(kernel: int) -> None:
