@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quant_tutorial import flatbuffer, metrics, mnist, models, tflite
+from quant_tutorial import flatbuffer, metrics, mnist, models, quiet, tflite
 
 import keras
 import numpy as np
@@ -189,6 +189,25 @@ def test_nothing_reaches_the_reader(
     tflite.apply_recipe(content, "static_wi8_ai8", calibration=calibration[:20])
     tflite.apply_recipe(content, "weight_only_wi2_afp32")
     assert capfd.readouterr() == ("", "")
+
+
+class TestExport:
+    @staticmethod
+    def by_keras(model: keras.Model, path: Path) -> bytes:
+        shape = (1, *model.input_shape[1:])
+        with quiet.all_output():
+            one = [keras.InputSpec(shape=shape, dtype="float32")]
+            model.export(path, format="litert", verbose=False, input_signature=one)
+        return path.read_bytes()
+
+    def test_as_keras(self, baseline: Any, exported: bytes, tmp_path: Path) -> None:
+        assert self.by_keras(baseline, tmp_path / "own.tflite") == exported
+
+    def test_batch_norm_that_trains(self, tmp_path: Path) -> None:
+        image = keras.Input((8, 8, 3))
+        x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(image), training=True)
+        model = keras.Model(image, x)
+        assert tflite.export_litert(model) == self.by_keras(model, tmp_path / "own.tflite")
 
 
 class TestBadInput:

@@ -170,18 +170,24 @@ def layer_names(model: Any) -> tuple[str, ...] | None:
     )
 
 
-def export_saved_model(model: Any, folder: str | Path) -> None:
+def export_saved_model(model: Any, folder: str | Path, *, inference: bool = False) -> None:
     """Write a model as a SavedModel that takes one image at a time.
 
     Its inputs have the types that `model_inputs` returns. Several inputs have the names of
     `export_names`, and several outputs those of `output_names`.
+
+    Args:
+        model: A Keras 3 or tf_keras model, or the folder of a SavedModel.
+        folder: Where to write it.
+        inference: Whether layers of a Keras 3 model that were called with training=True are in
+            inference all the same, as in Keras' own export.
 
     Raises:
         ValueError: as for `model_inputs`.
     """
     inputs = model_inputs(model)
     if isinstance(model, keras.Model):
-        _write(model, folder, inputs)
+        _write(model, folder, inputs, inference)
         return
     holder = tf.Module()
     whole, names, answers = called(model)
@@ -251,20 +257,6 @@ def _specs(inputs: Mapping[str, ModelInput]) -> dict[str, tf.TensorSpec]:
     }
 
 
-def export_specs(model: keras.Model) -> Any:
-    """Return the signature of a model with one image at a time, for Keras' export."""
-    inputs = model_inputs(model)
-    specs = {
-        name: keras.InputSpec(shape=(1, *entry.shape[1:]), dtype=entry.dtype.name)
-        for name, entry in inputs.items()
-    }
-    if len(inputs) == 1:
-        return [*specs.values()]
-    for export, name in export_names(inputs).items():
-        specs[name].name = export
-    return [models.packed_inputs(model, specs)]
-
-
 class Called(NamedTuple):
     """A model in inference as a function of its inputs by name."""
 
@@ -326,7 +318,9 @@ def _trains_unless_told(model: keras.Model) -> bool:
     return any("training" in known and known["training"].default is True for known in calls)
 
 
-def _write(model: keras.Model, folder: str | Path, inputs: Mapping[str, ModelInput]) -> None:
+def _write(
+    model: keras.Model, folder: str | Path, inputs: Mapping[str, ModelInput], inference: bool
+) -> None:
     """Write a model as it is in inference.
 
     `model.export` takes four times as long, because it looks at each layer and writes all weights
@@ -341,10 +335,12 @@ def _write(model: keras.Model, folder: str | Path, inputs: Mapping[str, ModelInp
                 "which LiteRT has no op: do that before the model, and give it the numbers found."
             )
     constants = _constants(plain)
-    serve = _traced(model, inputs, constants)
+    # A layer that the reader has called with training=True stays in that mode.
+    mode = {"training": False} if inference or _trains_unless_told(plain) else {}
+    serve = _traced(model, inputs, mode, constants)
     if serve is None:
         constants = []
-        serve = _traced(model, inputs, constants)
+        serve = _traced(model, inputs, mode, constants)
     holder, fixed = tf.Module(), {id(variable) for variable, _ in constants}
     holder.serve = serve
     holder.held = [variable.value for variable in plain.variables if id(variable) not in fixed]
@@ -353,15 +349,16 @@ def _write(model: keras.Model, folder: str | Path, inputs: Mapping[str, ModelInp
 
 
 def _traced(
-    model: keras.Model, inputs: Mapping[str, ModelInput], constants: Sequence[tuple[Any, Any]]
+    model: keras.Model,
+    inputs: Mapping[str, ModelInput],
+    mode: Mapping[str, bool],
+    constants: Sequence[tuple[Any, Any]],
 ) -> Any:
-    """Return a model in inference as a function with some variables as constants.
+    """Return a model, called in a mode, as a function with some variables as constants.
 
     None where these must stay variables: the model changes one, or reads its weights again.
     """
     plain, names, known = models.single_ended(model), output_names(model), export_names(inputs)
-    # A layer that the reader has called with training=True stays in that mode.
-    mode = {"training": False} if _trains_unless_told(plain) else {}
     before = {id(variable): value for variable, value in constants}
     changes = False
 
