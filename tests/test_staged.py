@@ -5,9 +5,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from quant_tutorial import models
+from quant_tutorial import flatbuffer, models
 from quant_tutorial.scheme import FLOAT, QuantScheme, TensorScheme
-from quant_tutorial.simulate import Simulator, StagedRun
+from quant_tutorial.simulate import Simulator, StagedRun, stages
 from quant_tutorial.simulate import staged as staging
 
 import keras
@@ -244,17 +244,45 @@ def test_small_models(name: str) -> None:
         assert np.mean(np.abs(got - expected) > 1e-5) < 0.02
 
 
-@pytest.mark.slow
-def test_joined_stages_compute_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_joins() -> keras.Model:
     same = "ones"  # equal weights in several layers must not be taken for each other
     image = keras.Input((8, 8, 2))
     first = layers.Conv2D(2, 1, kernel_initializer=same, activation="relu")(image)
     second = layers.Conv2D(2, 1, kernel_initializer=same)(layers.AveragePooling2D(2)(first))
     both = layers.Add()([second, layers.MaxPooling2D(2)(image)])
     scaled = 0.7 * layers.Concatenate()([both, second])
-    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(scaled)))
+    return keras.Model(image, layers.Dense(3)(layers.Flatten()(scaled)))
+
+
+@pytest.mark.slow
+def test_stages_are_those_that_are_converted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(2).random((20, 8, 8, 2), np.float32)
+    model = with_joins()
+    together, alone = (Simulator(model, images) for _ in range(2))
+    convert = stages._converted
+    monkeypatch.setattr(
+        stages, "_converted", lambda each: {k: v for one in each for k, v in convert([one]).items()}
+    )
+    one_by_one = alone.stages
+    monkeypatch.undo()
+    assert list(together.stages) == list(one_by_one)
+    for pair in zip(together.stages.values(), one_by_one.values(), strict=True):
+        found, wanted = map(flatbuffer.graph, pair)
+        assert found.op_types == wanted.op_types
+        assert list(found.inputs_by_name) == list(wanted.inputs_by_name)
+        for op, same in zip(found.ops, wanted.ops, strict=True):
+            options, expected = (each.options and vars(each.options) for each in (op, same))
+            assert str(options) == str(expected)
+            for tensor, other in zip(op.inputs, same.inputs, strict=True):
+                assert (tensor.shape, tensor.kind) == (other.shape, other.kind)
+                np.testing.assert_array_equal(tensor.data, other.data)
+        assert sum(tensor.kind == "input" for tensor in found.tensors) == len(found.inputs)
+
+
+@pytest.mark.slow
+def test_joined_stages_compute_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(2).random((120, 8, 8, 2), np.float32)
-    simulator = Simulator(model, images)
+    simulator = Simulator(with_joins(), images)
     joined = StagedRun(simulator, images, threads=1)
     monkeypatch.setattr(simulator, "joined_stages", None)
     apart = StagedRun(simulator, images, threads=1)

@@ -14,7 +14,14 @@ constants with their values.
 from quant_tutorial.flatbuffer.packing import constant_view, packed, unpacked
 from quant_tutorial.flatbuffer.parts import CASTS, FLOWING, WEIGHTED, Graph, Op, Tensor
 from quant_tutorial.flatbuffer.reading import graph, read
-from quant_tutorial.flatbuffer.writing import with_ends, with_one_scale, with_packed, write
+from quant_tutorial.flatbuffer.writing import (
+    Part,
+    split,
+    with_ends,
+    with_one_scale,
+    with_packed,
+    write,
+)
 
 __all__ = [
     "CASTS",
@@ -22,11 +29,13 @@ __all__ = [
     "WEIGHTED",
     "Graph",
     "Op",
+    "Part",
     "Tensor",
     "constant_view",
     "graph",
     "packed",
     "read",
+    "split",
     "unpacked",
     "with_ends",
     "with_one_scale",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from quant_tutorial.flatbuffer.packing import packed
 from quant_tutorial.flatbuffer.parts import ORDERED
@@ -12,6 +13,15 @@ from quant_tutorial.flatbuffer.reading import graph, read
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+
+_PLACES = ("inputs", "outputs", "intermediates")  # an op's fields that hold numbers of tensors
+
+
+class Part(NamedTuple):
+    """Where a part of a graph begins and ends: tensors by index, with the names they get."""
+
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
 
 
 def write(model: Any) -> bytes:
@@ -47,6 +57,86 @@ def with_ends(
         note.name, note.buffer = ORDERED, len(model.buffers) - 1
         model.metadata = [*(model.metadata or ()), note]
     return write(model)
+
+
+def split(model_bytes: bytes, parts: Iterable[Part]) -> list[bytes]:
+    """Return a file for each of some parts of a graph, with the ops that it needs (lesson 05).
+
+    An input's tensor is named as the converter names it: "serving_default_x:0" for the input x.
+
+    Args:
+        model_bytes: The content of the file, with one signature. Its other graphs, such as those of
+            loops, are in each of the new files.
+        parts: Where each part begins and ends.
+    """
+    whole = read(model_bytes)
+    (signature,), graph = whole.signatureDefs, whole.subgraphs[0]
+    files = []
+    for part in parts:
+        ops = _needed(graph.operators, part)
+        used = {index for op in ops for field in _PLACES for index in _numbers(op, field)}
+        kept = sorted({*used, *part.inputs.values(), *part.outputs.values()} - {-1})
+        places = {-1: -1} | {index: place for place, index in enumerate(kept)}
+        new = copy.copy(graph)
+        new.tensors = [copy.copy(graph.tensors[index]) for index in kept]
+        for name, index in part.inputs.items():
+            new.tensors[places[index]].name = f"serving_default_{name}:0".encode()
+        new.operators = [_with_places(op, places) for op in ops]
+        new.inputs = [places[index] for index in part.inputs.values()]
+        new.outputs = [places[index] for index in part.outputs.values()]
+        ends = copy.copy(signature)
+        for side, names in (("inputs", part.inputs), ("outputs", part.outputs)):
+            setattr(ends, side, [_end(name, places[index]) for name, index in names.items()])
+        model = copy.copy(whole)
+        model.subgraphs, model.signatureDefs = [new, *map(_copied, whole.subgraphs[1:])], [ends]
+        model.metadata = model.metadataBuffer = None
+        tensors = [tensor for each in model.subgraphs for tensor in each.tensors or ()]
+        buffers = sorted({0, *(tensor.buffer for tensor in tensors)})  # 0 stands for no constant
+        model.buffers = [whole.buffers[number] for number in buffers]
+        numbers = {number: place for place, number in enumerate(buffers)}
+        for tensor in tensors:
+            tensor.buffer = numbers[tensor.buffer]
+        files.append(write(model))
+    return files
+
+
+def _numbers(op: Any, field: str) -> Sequence[int]:
+    """Return the numbers of the tensors in one of an op's `_PLACES`."""
+    found = getattr(op, field)
+    return () if found is None else [*map(int, found)]
+
+
+def _copied(graph: Any) -> Any:
+    """Return a graph with tensors of its own."""
+    copied = copy.copy(graph)
+    copied.tensors = [*map(copy.copy, graph.tensors or ())]
+    return copied
+
+
+def _needed(ops: Sequence[Any], part: Part) -> list[Any]:
+    """List the ops that compute a part's outputs from its inputs, in the file's order."""
+    wanted, found = set(part.outputs.values()) - set(part.inputs.values()), []
+    for op in reversed(ops):
+        if wanted.intersection(_numbers(op, "outputs")):
+            found.append(op)
+            wanted.update(set(_numbers(op, "inputs")) - set(part.inputs.values()))
+    return found[::-1]
+
+
+def _with_places(op: Any, places: Mapping[int, int]) -> Any:
+    """Return an op whose tensors have other numbers."""
+    moved = copy.copy(op)
+    for field in _PLACES:
+        if getattr(op, field) is not None:
+            setattr(moved, field, [places[index] for index in _numbers(op, field)])
+    return moved
+
+
+def _end(name: str, index: int) -> Any:
+    """Return the entry of a signature for an input or an output."""
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name.encode(), index
+    return entry
 
 
 def with_packed(model_bytes: bytes, indices: Iterable[int], bits: int) -> bytes:

@@ -8,7 +8,9 @@ scale and the limits of the rounding are inputs of the stage, and so is the cons
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from quant_tutorial import flatbuffer, quiet
 from quant_tutorial.frameworks import keras, tf
@@ -32,12 +34,9 @@ def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes
         # A stage that reads an input and something else: to cut it off, Keras changes the input,
         # and the model could no longer be saved or handed to another process.
         model = rebuild(model, lambda _, x: x)
+    stages = [_stage(model, [by_name[name] for name in n.sources], n) for n in nodes if n.sources]
     with quiet.all_output():
-        return {
-            node.name: _converted(model, [by_name[name] for name in node.sources], node)
-            for node in nodes
-            if node.sources
-        }
+        return _converted(stages)
 
 
 def value_names(source: Node, index: int) -> list[str]:
@@ -106,29 +105,69 @@ def join_stages(stages: Mapping[str, bytes], nodes: Sequence[Node]) -> bytes | N
     return flatbuffer.write(whole)
 
 
-def _converted(model: keras.Model, sources: Sequence[Node], node: Node) -> bytes:
-    """Convert a stage: round the values of its sources, and compute those of its node."""
+@dataclass(frozen=True)
+class _StageFunction:
+    """A stage as a function, with the specifications of its inputs by name."""
+
+    name: str
+    inputs: Mapping[str, tf.TensorSpec]
+    compute: Callable[[Mapping[str, Any]], Any]
+
+
+def _stage(model: keras.Model, sources: Sequence[Node], node: Node) -> _StageFunction:
+    """Return a stage: round the values of its sources, and compute those of its node."""
     ends = [model.get_layer(source.end).output for source in sources]
     part = keras.Model(ends, model.get_layer(node.end).output)
     variable = model.get_layer(node.constant).constant if node.constant else None
     # The weights become constants, because the converter does not freeze variables of Keras 3.
     constants = [(v, tf.constant(v)) for v in part.variables if v is not variable]
-    signature = {}
+    inputs = {}
     if variable is not None:
-        signature["constant"] = tf.TensorSpec(variable.shape, name="constant")
+        inputs["constant"] = tf.TensorSpec(variable.shape)
     for index, (source, end) in enumerate(zip(sources, ends, strict=True)):
-        signature[f"x_{index}"] = tf.TensorSpec((BATCH, *end.shape[1:]), name=f"x_{index}")
-        for name in value_names(source, index):
-            signature[name] = tf.TensorSpec((1,), name=name)
+        inputs[f"x_{index}"] = tf.TensorSpec((BATCH, *end.shape[1:]))
+        inputs |= {name: tf.TensorSpec((1,)) for name in value_names(source, index)}
 
-    def compute(**inputs: tf.Tensor) -> tf.Tensor:
+    def compute(given: Mapping[str, Any]) -> Any:
         values = [
-            rounded(inputs[f"x_{i}"], *(inputs[name] for name in value_names(source, i)))
+            rounded(given[f"x_{i}"], *(given[name] for name in value_names(source, i)))
             for i, source in enumerate(sources)
         ]
-        own = [(variable, inputs["constant"])] if node.constant else []
+        own = [(variable, given["constant"])] if node.constant else []
         with keras.StatelessScope(state_mapping=[*constants, *own]):
             return part(values if len(values) > 1 else values[0], training=False)
 
-    concrete = tf.function(compute).get_concrete_function(**signature)
-    return tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module()).convert()
+    return _StageFunction(node.name, inputs, compute)
+
+
+def _converted(stages: Sequence[_StageFunction]) -> dict[str, bytes]:
+    """Convert stages, by their names.
+
+    The converter takes them side by side in one graph, in which none reads what another computes,
+    and the file is taken apart again: most of a conversion's time does not depend on its size.
+    """
+
+    def compute(**inputs: tf.Tensor) -> dict[str, Any]:
+        return {
+            f"stage_{place}": stage.compute({n: inputs[f"{n}_of_{place}"] for n in stage.inputs})
+            for place, stage in enumerate(stages)
+        }
+
+    signature = {
+        f"{name}_of_{place}": tf.TensorSpec(spec.shape, name=f"{name}_of_{place}")
+        for place, stage in enumerate(stages)
+        for name, spec in stage.inputs.items()
+    }
+    concrete = tf.function(compute, autograph=False).get_concrete_function(**signature)
+    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module()).convert()
+    graph = flatbuffer.graph(content)
+    entries, exits = graph.inputs_by_name, graph.outputs_by_name
+    parts = [
+        flatbuffer.Part(
+            {name: entries[f"{name}_of_{place}"].index for name in stage.inputs},
+            {"output_0": exits[f"stage_{place}"].index},
+        )
+        for place, stage in enumerate(stages)
+    ]
+    names = [stage.name for stage in stages]
+    return dict(zip(names, flatbuffer.split(content, parts), strict=True))
