@@ -18,13 +18,23 @@ from quant_tutorial.arguments import ModelInput
 from quant_tutorial.frameworks import keras, tf
 
 import numpy as np
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 _OTHER_FLOATS = ("float64", "float16", "bfloat16")
 _ARGUMENT = re.compile("[A-Za-z][A-Za-z0-9_]*")
 # As many parameters may be constants of a SavedModel: 16 MB. For more, that takes more memory.
 _MOST = 2**22
-# What reads or passes on values of any type.
-_PASSING = ("Cast", "Const", "Identity", "Placeholder", "ReadVariableOp", "VarHandleOp")
+# What reads, sets or passes on values of any type.
+_PASSING = (
+    "AssignVariableOp",
+    "Cast",
+    "Const",
+    "DisableCopyOnRead",
+    "Identity",
+    "Placeholder",
+    "ReadVariableOp",
+    "VarHandleOp",
+)
 
 
 def is_tf_keras(model: Any) -> bool:
@@ -427,11 +437,13 @@ def other_floats(folder: str | Path) -> tuple[str, str] | None:
 
 
 def _nodes(folder: str | Path) -> list[Any]:
-    """List the ops of a SavedModel, those of its functions as well."""
-    with quiet.all_output():
-        loaded = tf.saved_model.load(str(folder))
-    graph = loaded.signatures["serving_default"].graph.as_graph_def()
-    return [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    """List the ops of a SavedModel, those of its functions as well; loading it takes far longer."""
+    content = (Path(folder) / "saved_model.pb").read_bytes()
+    graphs = [part.graph_def for part in SavedModel.FromString(content).meta_graphs]
+    functions = [function for graph in graphs for function in graph.library.function]
+    return [node for each in graphs for node in each.node] + [
+        node for function in functions for node in function.node_def
+    ]
 
 
 def has_fake_quant(folder: str | Path) -> bool:
