@@ -18,6 +18,7 @@ from quant_tutorial.simulate.fake_quantize import rounded
 from quant_tutorial.simulate.graph import Node, rebuild
 
 BATCH = 50  # images at a time: few enough that a batch of activations fits in a core's cache
+_TOGETHER = 2**20  # weights of stages that are converted together: with more, memory runs short
 
 
 def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes]:
@@ -35,8 +36,13 @@ def convert_stages(model: keras.Model, nodes: Sequence[Node]) -> dict[str, bytes
         # and the model could no longer be saved or handed to another process.
         model = rebuild(model, lambda _, x: x)
     stages = [_stage(model, [by_name[name] for name in n.sources], n) for n in nodes if n.sources]
+    groups: list[list[_StageFunction]] = [[]]
+    for stage in stages:
+        if sum(one.weights for one in groups[-1]) > _TOGETHER:
+            groups.append([])
+        groups[-1].append(stage)
     with quiet.all_output():
-        return _converted(stages)
+        return {name: file for group in groups for name, file in _converted(group).items()}
 
 
 def value_names(source: Node, index: int) -> list[str]:
@@ -110,6 +116,7 @@ class _StageFunction:
     """A stage as a function, with the specifications of its inputs by name."""
 
     name: str
+    weights: int  # how many constants it has
     inputs: Mapping[str, tf.TensorSpec]
     compute: Callable[[Mapping[str, Any]], Any]
 
@@ -137,14 +144,15 @@ def _stage(model: keras.Model, sources: Sequence[Node], node: Node) -> _StageFun
         with keras.StatelessScope(state_mapping=[*constants, *own]):
             return part(values if len(values) > 1 else values[0], training=False)
 
-    return _StageFunction(node.name, inputs, compute)
+    count = sum(values.shape.num_elements() for _, values in constants)
+    return _StageFunction(node.name, count, inputs, compute)
 
 
 def _converted(stages: Sequence[_StageFunction]) -> dict[str, bytes]:
     """Convert stages, by their names.
 
     The converter takes them side by side in one graph, in which none reads what another computes,
-    and the file is taken apart again: most of a conversion's time does not depend on its size.
+    and the file is taken apart again. Most of a conversion's time does not depend on the size.
     """
 
     def compute(**inputs: tf.Tensor) -> dict[str, Any]:
