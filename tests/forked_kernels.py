@@ -24,7 +24,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-READY = ("keras", "tensorflow", "matplotlib.pyplot", "ipykernel.kernelapp", "ipywidgets")
+READY = (
+    *("keras", "tensorflow", "scipy.stats", "matplotlib.pyplot"),
+    *("ipykernel.kernelapp", "ipykernel.debugger", "ipywidgets"),
+)
 # What these read while they are imported, as `quant_tutorial.quiet` and ipykernel set it.
 SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
