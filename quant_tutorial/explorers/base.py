@@ -148,8 +148,9 @@ class Explorer(widgets.VBox):
             self._background = self._canvas.copy_from_bbox(self._canvas.figure.bbox)
         else:
             self._canvas.restore_region(self._background)
+        renderer = self._canvas.get_renderer()
         for artist in self._moving:
-            self._canvas.figure.draw_artist(artist)
+            artist.draw(renderer)
         drawn = np.asarray(self._canvas.buffer_rgba())
         pixels = np.empty((*drawn.shape[:2], 3), np.uint8)
         for color in range(3):  # a quarter of the time of copying all three at once

@@ -55,8 +55,8 @@ class _KeptTextRenderer(RendererAgg):
         ismath: bool | str = False,
         mtext: Text | None = None,
     ) -> None:
-        """Draw a line of text; without `mtext` it is one of several, whose place is unknown."""
-        if mtext is None or gc.get_clip_path() != (None, None):
+        """Draw a line of text; `mtext` is None where it is one of several."""
+        if (angle and mtext is None) or gc.get_clip_path() != (None, None):
             super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
             return
         clip = gc.get_clip_rectangle()
@@ -69,7 +69,12 @@ class _KeptTextRenderer(RendererAgg):
         if kept is not None and np.array_equal(pixels[kept.place], kept.before):
             pixels[kept.place] = kept.after
         else:
-            part = self._around(mtext)
+            if mtext is None:
+                width, height, descent = self.get_text_width_height_descent(s, prop, ismath)
+                part = self._around(x, y - height + descent, x + width, y + descent)
+            else:
+                left, bottom, right, top = mtext.get_window_extent(self).extents
+                part = self._around(left, self.height - top, right, self.height - bottom)
             before = pixels[part].copy()
             super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
             kept = _Kept(part, before, pixels[part].copy())
@@ -77,9 +82,11 @@ class _KeptTextRenderer(RendererAgg):
         if len(_KEPT) > _MOST:
             del _KEPT[next(iter(_KEPT))]
 
-    def _around(self, text: Text) -> tuple[slice, slice]:
-        """Return the rows and columns of the picture that a text may cover."""
-        left, bottom, right, top = text.get_window_extent(self).extents
-        ends = np.array([[self.height - top, self.height - bottom], [left, right]])
-        rows, columns = np.rint(ends + [-_MARGIN, _MARGIN]).astype(int).clip(0).tolist()
-        return slice(*rows), slice(*columns)
+    @staticmethod
+    def _around(left: float, top: float, right: float, bottom: float) -> tuple[slice, slice]:
+        """Return the rows and columns of the picture around a box in pixels."""
+        rows, columns = (
+            slice(max(round(low) - _MARGIN, 0), max(round(high) + _MARGIN, 0))
+            for low, high in ((top, bottom), (left, right))
+        )
+        return rows, columns
