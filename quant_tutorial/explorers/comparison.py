@@ -239,7 +239,8 @@ class ComparisonFigure:
             else:
                 ax.bar(levels + shift, share, width=0.4, color=color, label=label)
         ax.set(xlabel="integer", ylabel="% of the weights", xlim=(-top - 0.7, top + 0.7))
-        ax.set_title(f"Integer weights of {name}", loc="left", fontsize=10)
+        # Without `y`, Matplotlib would look for it, which takes a while.
+        ax.set_title(f"Integer weights of {name}", loc="left", fontsize=10, y=1)
         if not many:
             ax.set_xticks(levels if len(levels) <= 15 else levels[::3])
         ax.legend(fontsize=8, frameon=False)
