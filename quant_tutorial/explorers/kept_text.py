@@ -31,8 +31,8 @@ _KEPT: dict[Hashable, _Kept] = {}  # the latest ones, also those of earlier pict
 class KeptTextCanvas(FigureCanvasAgg):
     """Draws what Matplotlib's canvas draws, in less time where texts are drawn again.
 
-    Matplotlib takes about 5 ms for a line of text: it hints and renders each letter anew. A text
-    that was once drawn over the same pixels, at the same place, is copied instead.
+    Matplotlib takes milliseconds for a line of text, since it hints and renders each letter anew. A
+    text that was once drawn over the same pixels, at the same place, is copied instead.
     """
 
     def get_renderer(self) -> RendererAgg:
@@ -61,9 +61,9 @@ class _KeptTextRenderer(RendererAgg):
             return
         clip = gc.get_clip_rectangle()
         look = (gc.get_rgb(), gc.get_alpha(), gc.get_forced_alpha(), gc.get_antialiased())
-        font = (findfont(prop), prop.get_size_in_points(), rcParams["text.hinting"])
+        font = (findfont(prop), prop.get_math_fontfamily(), rcParams["text.hinting"])
         place = (self.width, self.height, self.dpi, x, y, angle, clip and clip.bounds)
-        key = (s, ismath, look, font, place)
+        key = (s, ismath, look, font, prop.get_size_in_points(), place)
         pixels = np.asarray(self.buffer_rgba()).view(np.uint32)[..., 0]
         kept = _KEPT.pop(key, None)
         if kept is not None and np.array_equal(pixels[kept.place], kept.before):

@@ -13,8 +13,7 @@ from matplotlib.colors import to_rgba_array
 class Bars(PolyCollection):
     """Horizontal bars from 0, one in each row, the first in row 0.
 
-    They look like those of `Axes.barh`, each of which Matplotlib draws in a third of a
-    millisecond; here that is the time for ten.
+    They look like those of `Axes.barh`, and ten of them are drawn in a third of the time.
 
     Args:
         ax: The Axes to draw on.
