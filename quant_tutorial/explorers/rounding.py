@@ -112,7 +112,6 @@ class RoundingExplorer(Explorer):
         bits, name, method = self.bits.value, self.layer.value, self.method.value
         if name != self._shown:
             self.plot.show_layer(self._weights[name])
-            self.redraw_background()
             self._shown = name
         chosen = self._rounded[method, bits]
         moves = compare(self._weights[name], chosen.integers[name], chosen.params.weights[name])
@@ -230,12 +229,14 @@ class RoundingFigure:
         for ax in (self._places, self._noise, self._wrong):
             ax.spines[["top", "right"]].set_visible(False)
         self.moving = [
+            # The matrix's axes move as well: that takes half the time of a new background.
+            *(self._matrix.xaxis, self._matrix.yaxis),
             *(self._image, *self._counts, self._curve, self._band),
             *(*self._lines.values(), *self._marks.values(), *self._labels.values()),
         ]
 
     def show_layer(self, weights: NDArray[np.floating]) -> None:
-        """Set the axes for a layer's weights; this changes the static part of the picture."""
+        """Set the axes for a layer's weights."""
         channels = weights.shape[-1]
         inputs = weights.size // channels
         self._image.set_extent((0.5, inputs + 0.5, channels + 0.5, 0.5))
