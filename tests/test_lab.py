@@ -679,10 +679,10 @@ def test_small_differences_are_seen(explorer: QuantizationLab, lab: Lab) -> None
 
 def test_what_is_exact_has_no_bar(quick: QuantizationLab) -> None:
     quick.show(PRESETS["float"])
-    assert [bar.get_width() for bar in quick.plot._ratios] == 5 * [0]
+    assert quick.plot._ratios.lengths == 5 * [0]
     assert {figure.get_text() for _, figure in quick.plot._labels} == {"exact: the same floats"}
     quick.show(Setting(activations=16, image=16))
-    lengths = [bar.get_width() for bar in quick.plot._ratios]
+    lengths = quick.plot._ratios.lengths
     assert all(0 < length <= 80 for length in lengths[1:])
 
 
@@ -736,7 +736,7 @@ class TestDrawing:
         np.testing.assert_allclose(
             explorer.plot._digit.get_array(), lab.images[3][..., 0], atol=1e-6
         )
-        widths = [bar.get_width() for bar, _ in explorer.plot._logits[0]]
+        widths = explorer.plot._logits[0][0].lengths
         assert np.argmax(widths) == lab.logits(explorer.setting, lab.images[3])[0].argmax()
 
     def test_an_empty_canvas(self, quick: QuantizationLab) -> None:

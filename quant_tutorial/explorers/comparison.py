@@ -92,7 +92,6 @@ class ComparisonExplorer(Explorer):
         self._show_weights(bits, name, _trained_integers(bits))
         self.plot.show_wrong(None)
         self.plot.show_flips(self._images[:0], [], None)
-        self.redraw_background()
         return f"{bits} bits: measuring …"
 
     def draw(self) -> str:
@@ -109,7 +108,6 @@ class ComparisonExplorer(Explorer):
         shown = differ[np.linspace(0, len(differ) - 1, min(len(differ), SHOWN)).astype(int)]
         told = [(int(self._labels[i]), int(rounded[i]), int(trained[i])) for i in shown]
         self.plot.show_flips(self._images[shown], told, len(differ))
-        self.redraw_background()
         self._drawn = bits, wide, name
         zeros = [float(np.mean(q == 0)) for q in (before, after)]
         shares = [1 - count / len(self._images) for count in wrong]
@@ -217,7 +215,10 @@ class ComparisonFigure:
         self._histogram.spines[["right", "top"]].set_visible(False)
         boxes = [(0.02 + 0.0805 * place, 0.01, 0.075, 0.16) for place in range(SHOWN)]
         self._row = DigitRow(self.figure, boxes, (0.02, 0.26))
-        self.moving: list[Artist] = []  # none: everything is redrawn at each change
+        self.moving: list[Artist] = [
+            # The histogram is drawn as a whole, since its axes, bars and legend all change.
+            *(self._histogram, *self._stems, *self._marks, *self._counts, *self._row.moving)
+        ]
 
     def show_weights(
         self, name: str, before: NDArray[np.integer], after: NDArray[np.integer], top: int
@@ -238,7 +239,8 @@ class ComparisonFigure:
             else:
                 ax.bar(levels + shift, share, width=0.4, color=color, label=label)
         ax.set(xlabel="integer", ylabel="% of the weights", xlim=(-top - 0.7, top + 0.7))
-        ax.set_title(f"Integer weights of {name}", loc="left", fontsize=10)
+        # Without `y`, Matplotlib would look for it, which takes a while.
+        ax.set_title(f"Integer weights of {name}", loc="left", fontsize=10, y=1)
         if not many:
             ax.set_xticks(levels if len(levels) <= 15 else levels[::3])
         ax.legend(fontsize=8, frameon=False)

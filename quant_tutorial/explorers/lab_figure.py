@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from quant_tutorial.affine import QuantParams
 from quant_tutorial.plotting.answers import AnswerChanges
+from quant_tutorial.plotting.bars import Bars
 from quant_tutorial.plotting.digits import SHOWN, DigitRow
 from quant_tutorial.plotting.quantities import EXACT, describe_db
 from quant_tutorial.plotting.style import BLUE, GREEN, GREY, ORANGE, VERMILION
@@ -45,11 +46,11 @@ class LabFigure:
         self.moving = [
             *(self._bar, self._spread, self._figures, self._points),
             *(self._size_bar, self._size_figures, self._origin, *self._float_lines),
-            *self._ratios,
+            self._ratios,
             *(text for pair in self._labels for text in pair),
             *self.changes.moving,
             *(self._digit, *self._said, self._tie),
-            *(artist for column in self._logits for row in column for artist in row),
+            *(artist for bars, texts in self._logits for artist in (bars, *texts)),
         ]
 
     def _box(
@@ -103,7 +104,7 @@ class LabFigure:
         ax.tick_params(labelsize=8)
         ax.set_xlabel("W, A: bits of weights and activation", fontsize=8)
         ax.spines[["left", "right", "top"]].set_visible(False)
-        self._ratios = list(ax.barh(range(count), [0] * count, height=0.34, color=VERMILION))
+        self._ratios = Bars(ax, count, 0.34, VERMILION)
         self._labels = [
             (
                 ax.text(0, row - 0.22, "", fontsize=8.5, va="bottom"),
@@ -143,11 +144,11 @@ class LabFigure:
             for digit in range(10):
                 if not self._logits:
                     ax.text(-1.15, digit, digit, va="center", ha="right", fontsize=9)
-            bars = ax.barh(range(10), [0] * 10, height=0.7, color=color)
+            bars = Bars(ax, 10, 0.7, color)
             texts = [
                 ax.text(1.9, digit, "", va="center", ha="right", fontsize=8) for digit in range(10)
             ]
-            self._logits.append(list(zip(bars, texts, strict=True)))
+            self._logits.append((bars, texts))
 
     def update(
         self,
@@ -177,11 +178,11 @@ class LabFigure:
 
     def show_layers(self, labels: Sequence[str], sqnr: Sequence[float]) -> None:
         """Show a label and the SQNR of the activation in dB, for the input and each layer."""
-        for bar, (label, figure), text, value in zip(
-            self._ratios, self._labels, labels, sqnr, strict=True
+        lengths = [0 if value > EXACT else max(value, 0) for value in sqnr]
+        self._ratios.show(lengths)
+        for (label, figure), text, value, length in zip(
+            self._labels, labels, sqnr, lengths, strict=True
         ):
-            length = 0 if value > EXACT else max(value, 0)
-            bar.set_width(length)
             label.set_text(text)
             figure.set_text("exact: the same floats" if value > EXACT else describe_db(value))
             figure.set_weight("normal" if value > EXACT else "bold")
@@ -204,20 +205,20 @@ class LabFigure:
         self._digit.set_data(image.reshape(28, 28))
         ties = 1 if logits is None else _ties(logits[1])
         self._tie.set_text(f"the first of {ties} tied" if ties > 1 else "")
-        for said, name, values, rows in zip(
+        for said, name, values, (bars, texts) in zip(
             self._said, ("float", "quantized"), logits or (None, None), self._logits, strict=True
         ):
             if values is None:
                 said.set_text("draw a digit" if name == "float" else "")
-                for bar, text in rows:
-                    bar.set_width(0)
+                bars.show([0] * 10)
+                for text in texts:
                     text.set_text("")
                 continue
             answer, largest = int(values.argmax()), max(float(np.abs(values).max()), 1e-9)
             said.set_text(f"{name}: {answer}")
-            for digit, (bar, text) in enumerate(rows):
-                bar.set_width(float(values[digit]) / largest)
-                bar.set_alpha(1.0 if digit == answer else 0.45)
+            lengths = (values.astype(float) / largest).tolist()
+            bars.show(lengths, [1 if digit == answer else 0.45 for digit in range(10)])
+            for digit, text in enumerate(texts):
                 text.set_text(f"{values[digit] + 0.0:.1f}".replace("-", "−"))
                 text.set_weight("bold" if digit == answer else "normal")
 

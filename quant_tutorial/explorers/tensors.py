@@ -156,7 +156,8 @@ class TensorFigure:
         ):
             ax, margin = self._axes[side], 0.03 * (limits[1] - limits[0])
             ax.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(0.7, 2 * heights_.max()))
-            ax.set_title(title, loc="left", fontsize=10)
+            # Without `y`, Matplotlib would look for it: a quarter of the time of the drawing.
+            ax.set_title(title, loc="left", fontsize=10, y=1)
             pairs = zip(places.tolist(), heights_.tolist(), strict=True)
             segments = [[(x, 0.7), (x, count)] for x, count in pairs if count]
             self._bars[side].set_segments(segments)
