@@ -160,23 +160,26 @@ def test_clients_that_return_something_else(capsys: pytest.CaptureFixture[str]) 
 def test_repaired_conversion(
     capsys: pytest.CaptureFixture[str],
     baseline: keras.Model,
+    files: dict[str, bytes],
     ladder: dict[str, bytes],
     ten: np.ndarray,
     train: Any,
 ) -> None:
-    def told(images: np.ndarray, io: str = "uint8", mode: str = "int8") -> str:
-        file = tflite.convert(baseline, mode, calibration=images, io=io, input_range=None)
+    def told(images: np.ndarray) -> str:
+        file = tflite.convert(baseline, "int8", calibration=images, io="uint8", input_range=None)
         return said(capsys, "06.2", file)
 
     data = mnist.load()
     assert told(ten) == "Exercise 06.2: right.\n"
-    assert "the input of the file is int8; it must be uint8" in told(ten, "int8")
-    assert "both must be uint8" in told(ten, "float32", "int8_fallback")
-    assert "both must be uint8" in said(capsys, "06.2", ladder["float32"])
+    # What is wrong with these is not which images have calibrated them.
+    assert "the input of the file is int8; it must be uint8" in said(capsys, "06.2", ladder["int8"])
+    for mode in ("int8_fallback", "float32"):
+        assert [t.dtype for t in tflite.input_output(ladder[mode])] == [np.float32] * 2
+        assert "both must be uint8" in said(capsys, "06.2", ladder[mode])
     assert "with values far above 1" in told(255 * ten)
     of_test = data.x_test[np.unique(data.y_test, return_index=True)[1]]
     assert "Yours are test images" in told(mnist.to_float(of_test))
-    assert "Yours are 500 training images" in told(mnist.to_float(train[0][:500]))
+    assert "Yours are 500 training images" in said(capsys, "06.2", files["int8, uint8 input"])
     assert "some digits are missing" in told(mnist.to_float(train[0][:10]))
     assert "Which images calibrate it?" in told(mnist.to_float(train[0][77:99]))
     assert "bytes of a .tflite file are needed" in said(capsys, "06.2", baseline)
