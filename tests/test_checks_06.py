@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from quant_tutorial import flatbuffer, mnist, models, tflite
@@ -205,6 +206,7 @@ def test_own_model(capsys: pytest.CaptureFixture[str], ladder: dict[str, bytes])
     inputs = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
     floats = tflite.convert(own, "float32")
 
+    @cache
     def integers(factor: float) -> bytes:
         images = inputs * np.float32(factor)
         return tflite.convert(own, "int8", calibration=images, input_range=None)
@@ -237,9 +239,9 @@ def test_own_mixed_model(
 
 
 def test_other_models_with_float_layers(
-    capsys: pytest.CaptureFixture[str], baseline: object, ladder: dict[str, bytes]
+    capsys: pytest.CaptureFixture[str], exported: bytes, ladder: dict[str, bytes]
 ) -> None:
-    weight_only = tflite.apply_recipe(tflite.export_litert(baseline), "weight_only_wi8_afp32")
+    weight_only = tflite.apply_recipe(exported, "weight_only_wi8_afp32")
     floats = "the input of op 0 (CONV_2D, conv1, bn1, relu1) must be int8, got float32"
     for file in (ladder["dynamic"], ladder["float16"], ladder["float32"]):
         assert "(CONV_2D, conv1, bn1, relu1) must be int8, got float32" in said(
