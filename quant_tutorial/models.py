@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def load_baseline(path: Path = WEIGHTS) -> keras.Model:
         FileNotFoundError: when the weights are missing.
         ValueError: when the file is damaged or belongs to another model.
     """
-    return _loaded(build_baseline(), path, "The baseline", _COMMAND)
+    return _loaded(build_baseline, path, "The baseline", _COMMAND)
 
 
 def load_colour_digits(path: Path = COLOUR_WEIGHTS, *, spread: bool = True) -> keras.Model:
@@ -115,7 +115,7 @@ def load_colour_digits(path: Path = COLOUR_WEIGHTS, *, spread: bool = True) -> k
         ValueError: when the file is damaged or belongs to another model.
     """
     command = f"{_COMMAND} colour_digits"
-    model = _loaded(build_colour_digits(), path, "The colour model", command)
+    model = _loaded(build_colour_digits, path, "The colour model", command)
     if spread:
         _spread_channels(model)
     return model
@@ -135,8 +135,8 @@ def _spread_channels(model: keras.Model) -> None:
         following.kernel.assign(following.kernel / factors[:, np.newaxis])
 
 
-def _loaded(model: keras.Model, path: Path, name: str, command: str) -> keras.Model:
-    """Load the weights of a model that ships with the course into it, and return it."""
+def _loaded(build: Callable[[], keras.Model], path: Path, name: str, command: str) -> keras.Model:
+    """Build a model that ships with the course, and load its weights into it."""
     way_out = (
         "Get them back with `git checkout -- quant_tutorial/data`, or train the model again: "
         f"{command}"
@@ -148,6 +148,7 @@ def _loaded(model: keras.Model, path: Path, name: str, command: str) -> keras.Mo
         figures = figures_path(path)
         if figures.exists() and _recorded_digest(figures, "sha256", name, way_out) != digest(path):
             raise ValueError(f"its digest is not the one in {figures.name}")
+        model = build()
         model.load_weights(path)
     except Exception as error:  # HDF5 and Keras raise different errors for each damage
         raise ValueError(f"{name}'s weights are damaged ({error}): {path}. {way_out}") from error

@@ -284,6 +284,18 @@ def converted(
 
 
 @pytest.fixture(scope="session")
+def exported(baseline: Any, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The baseline as `export_litert` writes it; one worker does it for all."""
+    from quant_tutorial import tflite
+
+    path = shared_folder(tmp_path_factory) / "baseline-exported.tflite"
+    with alone(path.with_suffix(".lock")):
+        if not path.exists():
+            path.write_bytes(tflite.export_litert(baseline))
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
 def files(converted: Callable[..., bytes]) -> dict[str, bytes]:
     """The baseline as `.tflite`: float32, and full-integer int8 with each type of input."""
     int8 = {f"int8, {io} input": converted("int8", io) for io in ("int8", "uint8", "float32")}

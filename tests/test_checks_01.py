@@ -1,5 +1,6 @@
 """The exercises of lesson 01: right answers, and the hint that each typical mistake gets."""
 
+from functools import cache
 from typing import Any
 
 from quant_tutorial import metrics, models
@@ -20,6 +21,7 @@ def shares(fetch: float, work: float) -> np.ndarray:
     return WEIGHTS * fetch / (WEIGHTS * fetch + WORK * work)
 
 
+@cache
 def parts(model: Any) -> tuple[int, int]:
     folded = models.fold_batch_norm(model)
     weights = sum(kernel.size for kernel in models.weights(folded).values())

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from quant_tutorial import flatbuffer, models, qat, tflite
@@ -28,6 +28,11 @@ class Case:
     simulator: Simulator
     params: ModelParams
     file: bytes
+
+    @cached_property
+    def simulated(self) -> np.ndarray:
+        """What the simulated model computes."""
+        return models.predict(self.simulator.simulated(self.params), self.images)
 
     @property
     def scale(self) -> float:
@@ -83,8 +88,7 @@ def test_as_close_to_the_file_as_its_kernels_to_each_other(name: str) -> None:
         dequantize(tflite.run(found.file, integers, kernels), graph.outputs[0].params)
         for kernels in ("default", "optimized" if "TILE" in graph.op_types else "reference")
     )
-    ours = models.predict(found.simulator.simulated(found.params), found.images)
-    step = found.scale
+    ours, step = found.simulated, found.scale
     # Where the kernels agree, a value within float rounding of a tie may go either way.
     allowed = max(1, np.rint(np.abs(default - reference).max() / step))
     off, theirs = np.abs(ours - default) / step, np.abs(reference - default) / step
@@ -98,7 +102,7 @@ def test_as_close_to_the_file_as_its_kernels_to_each_other(name: str) -> None:
 )
 def test_one_stage_after_another(name: str) -> None:
     found = case(name)
-    ours = models.predict(found.simulator.simulated(found.params), found.images)
+    ours = found.simulated
     staged = StagedRun(found.simulator, found.images, threads=1).outputs(found.params)
     assert np.abs(ours - staged).max() / found.scale < 1.01
     assert np.mean(np.abs(ours - staged) > found.scale / 2) < 0.02
@@ -108,8 +112,7 @@ def test_one_stage_after_another(name: str) -> None:
 def test_trains_and_becomes_a_file(name: str) -> None:
     found = case(name)
     model = qat.quantize_aware(found.model, QuantScheme(), found.images)
-    simulated = models.predict(found.simulator.simulated(found.params), found.images)
-    before = models.predict(model, found.images)
+    simulated, before = found.simulated, models.predict(model, found.images)
     np.testing.assert_allclose(before, simulated, atol=1e-4 * np.abs(simulated).max())
     model.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True)
     model.fit(found.images, np.zeros_like(simulated), batch_size=20, verbose=0)

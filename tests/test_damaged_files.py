@@ -132,9 +132,8 @@ def damaged_by(content: bytes, places: list[int], rng: random.Random) -> tuple[s
 
 
 @pytest.fixture(scope="module")
-def sound(ladder: dict[str, bytes], baseline: Any) -> dict[str, bytes]:
+def sound(ladder: dict[str, bytes], exported: bytes) -> dict[str, bytes]:
     """Files of several kinds, undamaged."""
-    exported = tflite.export_litert(baseline)
     return {
         "shipped": SHIPPED.read_bytes(),
         **ladder,

@@ -101,7 +101,11 @@ def test_a_clipped_input_is_found(
 
 
 def test_other_files(
-    baseline: Any, ladder: dict[str, bytes], calibration: np.ndarray, x_test: np.ndarray
+    baseline: Any,
+    exported: bytes,
+    ladder: dict[str, bytes],
+    calibration: np.ndarray,
+    x_test: np.ndarray,
 ) -> None:
     mixed = tflite.convert(
         baseline, "int8_fallback", calibration=calibration[:50], float_layers=["logits"]
@@ -114,9 +118,7 @@ def test_other_files(
     eight = tflite.debug(ladder["float32"], ladder["int8"], x_test[:10])
     assert [row.op for row in sixteen.rows] == [row.op for row in eight.rows]
     assert sixteen.rows[-1].accumulated_rmse < eight.rows[-1].accumulated_rmse
-    by_recipe = tflite.apply_recipe(
-        tflite.export_litert(baseline), "static_wi8_ai8", calibration=calibration[:50]
-    )
+    by_recipe = tflite.apply_recipe(exported, "static_wi8_ai8", calibration=calibration[:50])
     assert len(tflite.debug(ladder["float32"], by_recipe, x_test[:3]).rows) == 8
 
 

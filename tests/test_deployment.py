@@ -41,11 +41,6 @@ def needed(found: object, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def exported(baseline: Any) -> bytes:
-    return tflite.export_litert(baseline)
-
-
-@pytest.fixture(scope="module")
 def low_bits(exported: bytes) -> dict[str, bytes]:
     """The baseline with weights of fewer bits, float activations."""
     names = (

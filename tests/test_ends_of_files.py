@@ -304,8 +304,8 @@ class TestConversion:
 
     def test_debugging(self, model: keras.Model, files: dict[str, bytes]) -> None:
         some = {key: values[:8] for key, values in DATA.items()}
-        for name in ("int8", "float32 io"):
-            found = tflite.debug(model, files[name], some)
+        debugged = {n: tflite.debug(model, files[n], some) for n in ("int8", "float32 io")}
+        for found in debugged.values():
             doors = [row for row in found.rows if row.op == "INPUT"]
             assert [row.layers for row in doors] == [(key,) for key in PICTURES]  # words are exact
             for row, key in zip(doors, PICTURES, strict=True):
@@ -314,7 +314,7 @@ class TestConversion:
             assert found.worst.own < 1
         again = tflite.debug(files["float32"], files["int8"], [*some.values()])
         assert [row.own_rmse for row in again.rows] == [
-            row.own_rmse for row in tflite.debug(model, files["int8"], some).rows
+            row.own_rmse for row in debugged["int8"].rows
         ]
         with pytest.raises(ValueError, match=r"must have the same inputs, got visible.* and inf"):
             tflite.debug(files["float32"], files["named int8"], some)

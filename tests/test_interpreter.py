@@ -75,8 +75,7 @@ def test_bad_arguments(content: bytes, images: np.ndarray) -> None:
         tflite.run(b"nothing", images)
 
 
-def test_what_xnnpack_takes(ladder: dict[str, bytes], baseline: object) -> None:
-    exported = tflite.export_litert(baseline)
+def test_what_xnnpack_takes(ladder: dict[str, bytes], exported: bytes) -> None:
     weight_only = {
         bits: tflite.apply_recipe(exported, f"weight_only_wi{bits}_afp32") for bits in (8, 4)
     }

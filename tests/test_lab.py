@@ -560,17 +560,18 @@ def test_every_control_changes_picture_and_sentence(
         for row in rows.values()
     ]
     assert len(sliders) == 13
+    before = shown(quick)
     for slider in sliders:
-        start, before = slider.value, shown(quick)
+        start = slider.value
         slider.value = slider.min
         assert all(new != old for new, old in zip(shown(quick), before, strict=True))
         slider.value = start
         assert shown(quick) == before
     for box in [*quick.float_weights.values(), *quick.float_activations.values()]:
-        before = shown(quick)
         box.value = True
         assert all(new != old for new, old in zip(shown(quick), before, strict=True))
         box.value = False
+    assert shown(quick) == before
     for menu in (quick.granularity, quick.weight_calibrator, quick.calibrator):
         start, texts = menu.value, set()
         for value in menu.options:

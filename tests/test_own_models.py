@@ -87,7 +87,7 @@ class TestMemory:
             assert row.own < 0.7
 
     @pytest.fixture(scope="class")
-    def counting(self) -> keras.Model:
+    def counting(self) -> tuple[keras.Model, bytes]:
         class Counter(layers.Layer):
             def build(self, _: Any) -> None:
                 self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
@@ -98,27 +98,27 @@ class TestMemory:
 
         keras.utils.set_random_seed(1)
         image = keras.Input((6,))
-        return keras.Model(image, layers.Dense(2)(Counter()(layers.Dense(3)(image))))
+        model = keras.Model(image, layers.Dense(2)(Counter()(layers.Dense(3)(image))))
+        return model, tflite.convert(model, "float32")
 
-    def test_variables(self, counting: keras.Model) -> None:
-        content, x = tflite.convert(counting, "float32"), np.zeros((4, 6), np.float32)
+    def test_variables(self, counting: tuple[keras.Model, bytes]) -> None:
+        (model, content), x = counting, np.zeros((4, 6), np.float32)
         graph = tflite.inspect(content)
         assert graph.memory == "variables"
         assert "READ_VARIABLE" in graph.verdict
         outputs = tflite.predict(content, x)
         np.testing.assert_array_equal(outputs, np.repeat(outputs[:1], 4, axis=0))
         # The counter is at 1 for each: what comes of ones.
-        np.testing.assert_allclose(outputs[0], counting.layers[-1].kernel.numpy().sum(axis=0))
+        np.testing.assert_allclose(outputs[0], model.layers[-1].kernel.numpy().sum(axis=0))
         for values in tflite.run_all(content, x).values():
             assert len(values) == 4
             np.testing.assert_array_equal(values, np.repeat(values[:1], 4, axis=0))
 
-    def test_quantized_with_variables(self, counting: keras.Model) -> None:
-        x = uniform(30, 6)
+    def test_quantized_with_variables(self, counting: tuple[keras.Model, bytes]) -> None:
+        (model, plain), x = counting, uniform(30, 6)
         with pytest.raises(ValueError, match=r"READ_VARIABLE.* Mode 'int8_fallback' allows float"):
-            tflite.convert(counting, "int8", calibration=x)
-        plain = tflite.convert(counting, "float32")
-        mixed = tflite.convert(counting, "int8_fallback", calibration=x)
+            tflite.convert(model, "int8", calibration=x)
+        mixed = tflite.convert(model, "int8_fallback", calibration=x)
         np.testing.assert_array_equal(
             tflite.predict(mixed, x[::-1])[::-1], tflite.predict(mixed, x)
         )
@@ -449,27 +449,31 @@ class TestSavedModels:
 
 class TestDebugging:
     @pytest.fixture(scope="class")
-    def upsampling(self) -> keras.Model:
+    def upsampling(self) -> tuple[keras.Model, np.ndarray, bytes]:
+        """A model, images, and its int8 file."""
         keras.utils.set_random_seed(1)
         image = keras.Input((4, 4, 2))
         x = layers.UpSampling2D(2)(layers.Conv2D(2, 3, padding="same")(image))
-        return keras.Model(image, layers.Conv2D(3, 3)(x))
+        model, images = keras.Model(image, layers.Conv2D(3, 3)(x)), uniform(30, 4, 4, 2)
+        return model, images, tflite.convert(model, "int8", calibration=images)
 
-    def test_an_op_without_a_reference_kernel(self, upsampling: keras.Model) -> None:
-        x = uniform(30, 4, 4, 2)
-        int8 = tflite.convert(upsampling, "int8", calibration=x)
-        found = tflite.debug(upsampling, int8, x[:5])
+    def test_an_op_without_a_reference_kernel(
+        self, upsampling: tuple[keras.Model, np.ndarray, bytes]
+    ) -> None:
+        model, x, int8 = upsampling
+        found = tflite.debug(model, int8, x[:5])
         tiles = [row for row in found.rows if row.op == "TILE"]
         assert tiles
         assert {row.own_rmse for row in tiles} == {0}
         assert found.worst.own < 0.6
 
-    def test_a_float_side_that_is_none(self, upsampling: keras.Model) -> None:
-        x = uniform(30, 4, 4, 2)
-        int8 = tflite.convert(upsampling, "int8", calibration=x)
+    def test_a_float_side_that_is_none(
+        self, upsampling: tuple[keras.Model, np.ndarray, bytes]
+    ) -> None:
+        model, x, int8 = upsampling
         for mode, kind in (("float16", "float16"), ("int8_fallback", "int8")):
             options = {"calibration": x} if kind == "int8" else {}
-            content = tflite.convert(upsampling, mode, **options)
+            content = tflite.convert(model, mode, **options)
             with pytest.raises(ValueError, match=rf"float_model .* is {kind}: give .*'float32'"):
                 tflite.debug(content, int8, x[:5])
 

@@ -125,6 +125,10 @@ from quant_tutorial import models
 models.load_baseline()
 end("start")
 
+from quant_tutorial import tflite
+print(*sys.modules)
+end("modules")
+
 # The handler is made at the first line, and would keep the stream of the block.
 from quant_tutorial import quiet
 import tensorflow as tf
@@ -151,7 +155,7 @@ def started() -> dict[str, tuple[str, str]]:
     assert result.returncode == 0, result.stderr
     # The text, the name of its part, the next text, and so on.
     out, err = (re.split(r"end of (\w+)\n", text) for text in (result.stdout, result.stderr))
-    assert out[1::2] == err[1::2] == ["garbage", "start", "logs", "backend"]
+    assert out[1::2] == err[1::2] == ["garbage", "start", "modules", "logs", "backend"]
     parts = zip(out[1::2], out[::2], err[::2], strict=False)
     return {part: (of_out, of_err) for part, of_out, of_err in parts}
 
@@ -167,6 +171,14 @@ def test_garbage_is_not_looked_for_in_what_the_import_made(
     started: dict[str, tuple[str, str]],
 ) -> None:
     assert started["garbage"][0] == "True True\n"
+
+
+@pytest.mark.slow
+def test_converting_loads_no_other_frameworks(started: dict[str, tuple[str, str]]) -> None:
+    loaded = set(started["modules"][0].split())
+    assert "quant_tutorial.tflite" in loaded
+    assert "tensorflow" in loaded
+    assert not loaded & {"tf_keras", "tensorflow_model_optimization", "litert_quantizer"}
 
 
 @pytest.mark.slow

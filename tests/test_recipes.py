@@ -17,11 +17,6 @@ PARAMETERS = 72 + 1152 + 4608 + 8000
 
 
 @pytest.fixture(scope="module")
-def exported(baseline: Any) -> bytes:
-    return tflite.export_litert(baseline)
-
-
-@pytest.fixture(scope="module")
 def quantized(exported: bytes, calibration: np.ndarray) -> dict[str, bytes]:
     return {
         name: tflite.apply_recipe(

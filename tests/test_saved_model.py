@@ -1,5 +1,6 @@
 """Models from Keras 3, from tf_keras and from SavedModel folders."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +72,29 @@ def test_fake_quantized_tf_keras(keras2: Any, calibration: np.ndarray) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def folders(baseline: Any, tmp_path_factory: pytest.TempPathFactory) -> Mapping[int | None, Path]:
+    """The baseline as SavedModel folders, by their sizes of the batch."""
+    found = {batch: tmp_path_factory.mktemp("saved") for batch in (None, 1)}
+    with quiet.all_output():
+        for batch, folder in found.items():
+            signature = [keras.InputSpec(shape=(batch, 28, 28, 1), dtype="float32")]
+            baseline.export(folder, format="tf_saved_model", input_signature=signature)
+    return found
+
+
 @pytest.mark.parametrize("batch", [None, 1])
 def test_saved_model(
     baseline: Any,
     calibration: np.ndarray,
-    tmp_path: Path,
+    folders: Mapping[int | None, Path],
     batch: int | None,
     files: dict[str, bytes],
 ) -> None:
-    with quiet.all_output():
-        signature = [keras.InputSpec(shape=(batch, 28, 28, 1), dtype="float32")]
-        baseline.export(tmp_path, format="tf_saved_model", input_signature=signature)
-    assert input_shape(tmp_path) == (batch, 28, 28, 1)
-    assert not has_fake_quant(tmp_path)
-    content = tflite.convert(str(tmp_path), "float32")
+    folder = folders[batch]
+    assert input_shape(folder) == (batch, 28, 28, 1)
+    assert not has_fake_quant(folder)
+    content = tflite.convert(str(folder), "float32")
     np.testing.assert_allclose(
         tflite.predict(content, calibration[:20]),
         models.predict(baseline, calibration[:20]),
@@ -94,14 +104,14 @@ def test_saved_model(
     assert tflite.inspect(content).op_types == tflite.inspect(files["float32"]).op_types
 
 
-def test_calibrated_saved_model(baseline: Any, calibration: np.ndarray, tmp_path: Path) -> None:
-    with quiet.all_output():
-        baseline.export(tmp_path, format="tf_saved_model")
+def test_calibrated_saved_model(
+    baseline: Any, calibration: np.ndarray, folders: Mapping[int | None, Path]
+) -> None:
     options = {"calibration": calibration[:20]}
-    mine, theirs = (tflite.convert(m, "int8", **options) for m in (tmp_path, baseline))
+    mine, theirs = (tflite.convert(m, "int8", **options) for m in (folders[None], baseline))
     scales = [[t.scales.tolist() for t in tflite.tensors(c)] for c in (mine, theirs)]
     assert scales[0] == scales[1]
-    mixed = tflite.convert(tmp_path, "int8_fallback", float_layers=["conv2"], **options)
+    mixed = tflite.convert(folders[None], "int8_fallback", float_layers=["conv2"], **options)
     (conv2,) = (op for op in tflite.inspect(mixed).ops if "conv2" in op.layers)
     assert conv2.outputs[0].is_float
 
@@ -117,13 +127,12 @@ def test_saved_model_of_tf_keras(keras2: Any, calibration: np.ndarray, tmp_path:
 class TestConstants:
     """Weights are constants of the SavedModel that is converted, where the file stays the same."""
 
-    def test_the_file_is_that_of_the_models_own_export(self, baseline: Any, tmp_path: Path) -> None:
+    def test_the_file_is_that_of_the_models_own_export(
+        self, folders: Mapping[int | None, Path], files: dict[str, bytes]
+    ) -> None:
         with quiet.all_output():
-            one = [keras.InputSpec(shape=(1, 28, 28, 1), dtype="float32")]
-            baseline.export(tmp_path, verbose=False, input_signature=one)
-            converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
-            own = converter.convert()
-        assert tflite.convert(baseline, "float32") == own
+            own = tf.lite.TFLiteConverter.from_saved_model(str(folders[1])).convert()
+        assert files["float32"] == own
 
     @staticmethod
     def written(model: keras.Model, folder: Path) -> set[tuple[int, ...]]:

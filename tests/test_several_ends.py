@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from quant_tutorial import flatbuffer, metrics, models, qat, rounding, tflite
@@ -38,6 +39,15 @@ class Case:
     simulator: Simulator
     params: ModelParams
     file: bytes
+
+    @cached_property
+    def floats(self) -> list[np.ndarray]:
+        return flat(models.predict(self.model, self.images))
+
+    @cached_property
+    def simulated(self) -> Any:
+        """What the simulated model computes, in its structure."""
+        return models.predict(self.simulator.simulated(self.params), self.images)
 
 
 def flat(outputs: Any) -> list[np.ndarray]:
@@ -120,8 +130,8 @@ class TestModels:
             (prepared.output, case.model.output),
         ):
             keras.tree.assert_same_structure(ours, theirs)
-        wanted, got = (models.predict(m, case.images) for m in (case.model, prepared))
-        for one, other in zip(flat(wanted), flat(got), strict=True):
+        got = flat(models.predict(prepared, case.images))
+        for one, other in zip(case.floats, got, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
     def test_the_same_parameters_as_the_file(self, case: Case) -> None:
@@ -138,7 +148,7 @@ class TestModels:
     def test_as_close_to_the_file_as_its_kernels(self, case: Case) -> None:
         default, scales = run(case.file, case.images)
         reference, _ = run(case.file, case.images, "reference")
-        ours = flat(models.predict(case.simulator.simulated(case.params), case.images))
+        ours = flat(case.simulated)
         for mine, theirs, others, scale in zip(ours, default, reference, scales, strict=True):
             assert mine.shape == theirs.shape
             allowed = max(1, np.rint(np.abs(theirs - others).max() / scale))
@@ -148,7 +158,7 @@ class TestModels:
             assert len(np.unique(theirs)) > 8
 
     def test_one_stage_after_another(self, case: Case) -> None:
-        ours = models.predict(case.simulator.simulated(case.params), case.images)
+        ours = case.simulated
         staged = StagedRun(case.simulator, case.images, threads=1)
         found = staged.outputs(case.params)
         keras.tree.assert_same_structure(found, case.model.output)
@@ -163,7 +173,7 @@ class TestModels:
     def test_trains_with_a_loss_for_each_output(self, case: Case) -> None:
         trainable = qat.quantize_aware(case.model, QuantScheme(), case.images)
         before = models.predict(trainable, case.images)
-        wanted = models.predict(case.simulator.simulated(case.params), case.images)
+        wanted = case.simulated
         for one, other in zip(flat(before), flat(wanted), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
         losses = keras.tree.map_structure(lambda _: "mse", wanted)
@@ -179,7 +189,7 @@ class TestModels:
         compare_with_file(trained, file, case.images)
 
     def test_rounding(self, case: Case) -> None:
-        scheme, floats = named_scheme(3, 8), flat(models.predict(case.model, case.images))
+        scheme, floats = named_scheme(3, 8), case.floats
 
         def error(found: rounding.Rounded) -> float:
             outputs = flat(models.predict(with_params(found.model, found.params), case.images))

@@ -589,13 +589,3 @@ class TestSave:
             tflite.save(b"new", path)
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
-
-
-def test_other_frameworks_are_not_loaded() -> None:
-    code = "import sys; from quant_tutorial import tflite; print(*sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    loaded = set(result.stdout.split())
-    assert "tensorflow" in loaded
-    assert not loaded & {"tf_keras", "tensorflow_model_optimization", "litert_quantizer"}

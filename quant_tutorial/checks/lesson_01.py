@@ -260,6 +260,7 @@ def _models_to_size() -> tuple[tuple[Any, int], ...]:
     return (models.load_baseline(), 3), (small, 5)
 
 
+@cache
 def _counts(model: Any) -> tuple[int, int, int]:
     """Return how many weights, biases and other parameters a model has with batch norm folded."""
     from quant_tutorial import models

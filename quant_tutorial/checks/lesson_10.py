@@ -12,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:  # it brings TensorFlow, which not every lesson needs
     from quant_tutorial.lab import Lab
+    from quant_tutorial.simulate import Simulator
 
 
 _IMAGES = 2000  # a lab of them takes a fifth of the memory of one with all
@@ -91,14 +92,11 @@ def _own_small_file(answer: Any) -> str | None:
 
 @exercise("10.3")
 def _own_rule(answer: Any) -> str | None:
-    from quant_tutorial import mnist, models
     from quant_tutorial.lab import Setting, model_params, plan
-    from quant_tutorial.simulate import Simulator
 
     if not callable(answer):
         return f"a function is needed, not {type(answer).__name__}."
-    images = mnist.to_float(mnist.load().x_train[:100])
-    simulator = Simulator(models.load_baseline(), images)
+    simulator = _simulator()
     usual = [(8, 8), (4, 8), (2, None), (8, None), (4, 4), (8, 16), (4, 16), (None, 8)]
     every = [(w, a) for w in (*range(2, 9), None) for a in (*range(2, 17), None)]
     for weights, activations in dict.fromkeys(usual + every):
@@ -114,6 +112,15 @@ def _own_rule(answer: Any) -> str | None:
                 f"{is_there}. {right.reason}"
             )
     return None
+
+
+@cache
+def _simulator() -> Simulator:
+    """Return a simulator of the baseline, for what does not depend on the ranges."""
+    from quant_tutorial import mnist, models
+    from quant_tutorial.simulate import Simulator
+
+    return Simulator(models.load_baseline(), mnist.to_float(mnist.load().x_train[:100]))
 
 
 def _said(bits: int | None) -> str:

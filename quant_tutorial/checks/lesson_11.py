@@ -214,6 +214,7 @@ def _repaired_layer(answer: Any) -> str | None:
     return f"{hint}: which layer comes after most of the errors?"
 
 
+@cache
 def _two_bits() -> tuple[Simulator, ModelParams]:
     """Return the baseline's simulator, and the parameters of the lesson at 2 bits."""
     from quant_tutorial import mnist, models

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from quant_tutorial import simulate, tflite
 from quant_tutorial.frameworks import keras
-from quant_tutorial.qat.model import float_model, trained_params
+from quant_tutorial.qat.model import floats_and_params
 
 
 def int8_file(
@@ -26,7 +26,7 @@ def int8_file(
         ValueError: for a model that `quantize_aware` has not made, or one for which LiteRT has no
             full-integer kernels.
     """
-    return simulate.int8_file(float_model(model), trained_params(model), io=io, packed=packed)
+    return simulate.int8_file(*floats_and_params(model), io=io, packed=packed)
 
 
 def low_bit_file(model: keras.Model, recipe_name: str) -> bytes:
@@ -43,4 +43,4 @@ def low_bit_file(model: keras.Model, recipe_name: str) -> bytes:
         ValueError: for a model that `quantize_aware` has not made, for a recipe of another kind or
             with too few bits, or for a layer that the recipe leaves in float.
     """
-    return simulate.low_bit_file(float_model(model), trained_params(model), recipe_name)
+    return simulate.low_bit_file(*floats_and_params(model), recipe_name)

@@ -147,6 +147,17 @@ def trained_params(model: keras.Model) -> ModelParams:
     Raises:
         ValueError: for a model that `quantize_aware` has not made.
     """
+    return floats_and_params(model)[1]
+
+
+def floats_and_params(model: keras.Model) -> tuple[keras.Model, ModelParams]:
+    """Return what `float_model` and `trained_params` return, for those that need both (lesson 08).
+
+    The parameters are read from a float model as well, and to make one takes most of the time.
+
+    Raises:
+        ValueError: for a model that `quantize_aware` has not made.
+    """
     plain = float_model(model)
     floats, layers = models.weights(plain), {layer.name: layer for layer in model.layers}
     weights = {
@@ -169,7 +180,7 @@ def trained_params(model: keras.Model) -> ModelParams:
             activations[node.name] = activations[node.sources[0]]
         else:
             activations[node.name] = None if quantizer is None else quantizer.params()
-    return ModelParams(weights, activations)
+    return plain, ModelParams(weights, activations)
 
 
 def frozen(model: keras.Model) -> keras.Model:
@@ -181,7 +192,7 @@ def frozen(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: for a model that `quantize_aware` has not made.
     """
-    return with_params(float_model(model), trained_params(model))
+    return with_params(*floats_and_params(model))
 
 
 def _require_quantized(model: keras.Model) -> None:
