@@ -219,7 +219,8 @@ def chromium() -> str:
 def browser(chromium: str) -> Iterator[Browser]:
     """The browser, for one module: while Playwright runs, other tests can start no asyncio loop."""
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium)
+        # Without a GPU a process of its own would only imitate one.
+        started = playwright.chromium.launch(executable_path=chromium, args=["--disable-gpu"])
         try:
             yield started
         finally:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,19 +15,26 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request,
 
 ROOT = Path(__file__).parents[2]
 STARTING, ANSWER = 240_000, 30_000  # milliseconds: until the app stands, until a result has come
+# The dashboard measures fewer images here than in the lesson, whose figures nbval compares: more
+# than those of an estimate, which comes first.
+IMAGES = "x_test, data.y_test", "x_test[:2000], data.y_test[:2000]"
 
 
 @pytest.fixture(scope="module")
 def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The app on a copy of the notebook: its address and its folder."""
     folder = tmp_path_factory.mktemp("app")
-    notebook = shutil.copy(ROOT / "notebooks" / "10_quantization_lab.ipynb", folder)
+    notebook = folder / "10_quantization_lab.ipynb"
+    text = (ROOT / "notebooks" / notebook.name).read_text(encoding="utf-8")
+    assert text.count(IMAGES[0]) == 1
+    notebook.write_text(text.replace(*IMAGES), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = dict.fromkeys(
-        ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"), str(ROOT / "quant_tutorial" / "web" / "app")
-    )
+    app = str(ROOT / "quant_tutorial" / "web" / "app")
+    # After it the kernels of `forked_kernels`, if there are any.
+    paths = os.pathsep.join(filter(None, [app, os.environ.get("JUPYTER_PATH")]))
+    environment = {"JUPYTER_CONFIG_PATH": app, "JUPYTER_PATH": paths}
     command = [sys.executable, "-m", "voila", notebook, "--no-browser", f"--port={port}"]
     with running(command, folder, environment):
         yield f"http://127.0.0.1:{port}/", folder
@@ -42,7 +48,9 @@ def wrong() -> list[str]:
 
 @pytest.fixture(scope="module")
 def page(server: tuple[str, Path], browser: Browser, wrong: list[str]) -> Iterator[Page]:
-    page, (address, folder) = browser.new_page(viewport=VIEW), server
+    # Whoever wants no motion waits without a turning wheel, which takes as much of the processor
+    # as the kernel.
+    page, (address, folder) = browser.new_page(viewport=VIEW, reduced_motion="reduce"), server
 
     def console(message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -75,7 +83,7 @@ def lab(page: Page) -> Locator:
     root = page.locator(".quant-explorer")
     root.get_by_role("button", name="8-bit deploy").click()
     root.get_by_role("button", name="Clear").click()
-    said(root, r"\(PTQ\)\. Weights 8 bits .* of 10,000 images right.*The canvas is empty\.")
+    said(root, r"\(PTQ\)\. Weights 8 bits .* of 2,000 images right.*The canvas is empty\.")
     return root
 
 
@@ -101,9 +109,9 @@ def test_the_dashboard_stands_alone(page: Page) -> None:
 
 def test_presets(lab: Locator) -> None:
     lab.get_by_role("button", name="where PTQ breaks").click()
-    said(lab, r"\(PTQ\)\. Weights 2 bits .* 28\.\d% of 10,000 images right")
+    said(lab, r"\(PTQ\)\. Weights 2 bits .* 24\.\d% of 2,000 images right")
     lab.get_by_role("button", name="rescued by QAT").click()
-    said(lab, r"Trained at W2A2 \(QAT\), 9 of 9 ranges their own.* 98\.\d% of 10,000 images right")
+    said(lab, r"Trained at W2A2 \(QAT\), 9 of 9 ranges their own.* 98\.\d% of 2,000 images right")
     assert lab.get_by_role("slider", name="conv2 weight bits").get_attribute("aria-valuenow") == (
         "2.0"
     )
@@ -121,7 +129,7 @@ def test_a_digit_drawn_with_the_mouse(lab: Locator, page: Page) -> None:
     page.mouse.up()
     said(lab, r"Both models classify the drawing as 1\.")
     lab.get_by_role("button", name="where PTQ breaks").click()
-    said(lab, r"28\.\d% of 10,000 .*classif.* the drawing as \d")
+    said(lab, r"24\.\d% of 2,000 .*classif.* the drawing as \d")
 
 
 def test_a_digit_drawn_with_keys(lab: Locator, page: Page) -> None:
@@ -136,21 +144,21 @@ def test_a_digit_drawn_with_keys(lab: Locator, page: Page) -> None:
 
 def test_an_image_that_is_answered_otherwise(lab: Locator) -> None:
     lab.get_by_role("button", name="where PTQ breaks").click()
-    said(lab, r"28\.\d% of 10,000 images right")
+    said(lab, r"24\.\d% of 2,000 images right")
     lab.get_by_role("button", name="Load a flipped image").click()
     said(lab, r"The float model classifies the drawing as (\d), the quantized one as (?!\1)\d")
 
 
 def test_export(lab: Locator, server: tuple[str, Path], page: Page) -> None:
     lab.get_by_role("button", name="Export this").click()
-    done = lab.get_by_role("status").filter(has_text="LiteRT gets 99.4% of 10,000 images right")
+    done = lab.get_by_role("status").filter(has_text="LiteRT gets 99.2% of 2,000 images right")
     done.wait_for(timeout=ANSWER)
     content = (server[1] / "saved" / "lab_PTQ_w8_a8.tflite").read_bytes()
     with page.expect_download() as download:
         done.get_by_role("link", name="Download it").click()
     assert Path(download.value.path()).read_bytes() == content
     lab.get_by_role("button", name="where PTQ breaks").click()
-    said(lab, r"28\.\d% of 10,000 images right")
+    said(lab, r"24\.\d% of 2,000 images right")
     lab.get_by_role("button", name="Export this").click()
     refused = lab.get_by_role("status").filter(has_text="Not exported. The activations of conv1")
     refused.wait_for(timeout=ANSWER)

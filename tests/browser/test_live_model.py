@@ -31,7 +31,7 @@ SETTINGS = {"comparison": 6, "lab": 16, "post_training": 30}
 THOROUGH = os.environ.get("QUANT_TUTORIAL_LIVE_SETTINGS")
 # The model's integers are compared one by one, its predictions on these test images. They are more
 # than those of an estimate, which comes first; with the variable they are all.
-IMAGES = 10_000 if THOROUGH else 2000
+IMAGES = 10_000 if THOROUGH else 1200
 ALL_RIGHT = f"of {IMAGES:,} images right"
 SOURCES = ("W2A8 adaround", "W2A2")  # of the lab's weights
 
@@ -144,27 +144,27 @@ def pages(
 
 @pytest.mark.parametrize("kind", EXPLORERS)
 def test_it_says_and_computes_what_python_does(
-    kind: str, made: Callable[[str], Explorer], browser: Browser, scripts: Path
+    kind: str, made: Callable[[str], Explorer], pages: Callable[..., live_page.LivePage]
 ) -> None:
+    live = pages(kind)
     explorer, integers = made(kind), EXPLORERS[kind][1]
     count = int(THOROUGH or SETTINGS[kind])
     draw = random.Random(2026)
     settings = [live_page.random_setting(explorer, draw) for _ in range(count)]
     settings.sort(key=lambda each: each.get("source", ""))  # loading one takes the lab seconds
     expected = []
-    with live_page.opened(explorer, browser, scripts) as live:
-        for setting in settings:
-            live_page.show(explorer, setting)
-            explorer.text = explorer.draw()
-            expected.append((explorer.text, live_page.checksum(integers(explorer))))
-        found = live.set_all(settings)
-        # Float sums depend on the processor in their last digits, and so may a prediction.
-        different = [pair for pair in zip(expected, found, strict=True) if len({*pair}) > 1]
-        assert len(different) <= count // 50, different
-        for setting, (_, one), (_, other) in zip(settings, expected, found, strict=True):
-            assert one == other, setting  # every integer weight
-        assert len({text for text, _ in found}) > min(count, live_page.states(explorer)) / 3
-        assert live.complaints == []
+    for setting in settings:
+        live_page.show(explorer, setting)
+        explorer.text = explorer.draw()
+        expected.append((explorer.text, live_page.checksum(integers(explorer))))
+    found = live.set_all(settings)
+    # Float sums depend on the processor in their last digits, and so may a prediction.
+    different = [pair for pair in zip(expected, found, strict=True) if len({*pair}) > 1]
+    assert len(different) <= count // 50, different
+    for setting, (_, one), (_, other) in zip(settings, expected, found, strict=True):
+        assert one == other, setting  # every integer weight
+    assert len({text for text, _ in found}) > min(count, live_page.states(explorer)) / 3
+    assert live.complaints == []
 
 
 class TestPage:
