@@ -192,7 +192,7 @@ def test_the_options_of_a_command() -> None:
 
 
 class Cluster:
-    """A scheduler and a worker on loopback, as a reader starts them; more workers on demand."""
+    """A scheduler and a worker on loopback, as a reader starts them; a second one on demand."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._file, self._log = folder / "scheduler.json", (folder / "log").open("w")
@@ -203,7 +203,7 @@ class Cluster:
         self._environment.pop("TF_NUM_INTRAOP_THREADS", None)
         self._started: list[subprocess.Popen[bytes]] = []
         self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        self.start_worker()
+        self._start_worker()
         wait_for(self._file.exists)
         self.address = json.loads(self._file.read_text())["address"]
 
@@ -221,8 +221,13 @@ class Cluster:
             )
         )
 
-    def start_worker(self) -> None:
+    def _start_worker(self) -> None:
         self._start("worker", "--nthreads", "1", *self._options)
+
+    def start_second(self) -> None:
+        """Start a second worker, if that was not done before."""
+        if len(self._started) == 2:
+            self._start_worker()
 
     def kill_scheduler(self) -> None:
         os.killpg(self._started[0].pid, signal.SIGKILL)
@@ -249,6 +254,12 @@ class TestCluster:
 
     @pytest.fixture
     def address(self, started: Cluster) -> str:
+        """One worker is enough: it imports TensorFlow once for the first tests, which need it."""
+        return started.address
+
+    @pytest.fixture
+    def address_of_two(self, started: Cluster) -> str:
+        started.start_second()
         return started.address
 
     def test_a_command(
@@ -286,11 +297,8 @@ class TestCluster:
             found = report.measure_all(subject, None, (FLOAT32, INT8), executor=workers)
         assert found == report.measure_all(subject, None, (FLOAT32, INT8))
 
-    def test_the_same_results(self, started: Cluster) -> None:
-        # The tests before this one need TensorFlow, which one worker imports for both of them.
-        started.start_worker()
-        with executor.cluster(started.address) as workers:
-            wait_for(lambda: len(workers._client.scheduler_info()["workers"]) == 2)
+    def test_the_same_results(self, address_of_two: str) -> None:
+        with executor.cluster(address_of_two) as workers:
             found, message = found_by(SQUARES, workers)
             assert found == found_by(SQUARES, None)[0]
             assert message == ""
@@ -298,11 +306,11 @@ class TestCluster:
             assert "ValueError: no luck with 7" in message
 
     def test_a_worker_killed_in_the_middle_loses_nothing(
-        self, address: str, tmp_path: Path
+        self, address_of_two: str, tmp_path: Path
     ) -> None:
         mark = tmp_path / "mark"
         deadly = Task("deadly", executor_tasks.dies, (9, mark))
-        with executor.cluster(address) as workers:
+        with executor.cluster(address_of_two) as workers:
             found, message = found_by([deadly, *SQUARES], workers)
         assert mark.exists()
         assert message == ""
