@@ -274,12 +274,11 @@ def converted(
     folder = shared_folder(tmp_path_factory)
 
     def convert(mode: str, io: str | None = None) -> bytes:
-        path = folder / f"baseline-{mode}-{io}.tflite"
-        with alone(path.with_suffix(".lock")):
-            if not path.exists():
-                images = calibration if mode.startswith("int") else None
-                path.write_bytes(tflite.convert(baseline, mode, calibration=images, io=io))
-        return path.read_bytes()
+        images = calibration if mode.startswith("int") else None
+        return made_once(
+            folder / f"baseline-{mode}-{io}.tflite",
+            lambda: tflite.convert(baseline, mode, calibration=images, io=io),
+        )
 
     return convert
 
@@ -290,10 +289,7 @@ def exported(baseline: Any, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     from quant_tutorial import tflite
 
     path = shared_folder(tmp_path_factory) / "baseline-exported.tflite"
-    with alone(path.with_suffix(".lock")):
-        if not path.exists():
-            path.write_bytes(tflite.export_litert(baseline))
-    return path.read_bytes()
+    return made_once(path, lambda: tflite.export_litert(baseline))
 
 
 @pytest.fixture(scope="session")
@@ -332,6 +328,14 @@ def alone(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def made_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """Return what one of the workers makes and leaves in a file for the others."""
+    with alone(path.with_suffix(".lock")):
+        if not path.exists():
+            path.write_bytes(make())
+    return path.read_bytes()
 
 
 @pytest.fixture(scope="session")
