@@ -194,11 +194,11 @@ def _packed_file(answer: Any) -> str | None:
     inspection = tflite.inspect(content)
     if not inspection.integer_only:
         return f"the device has integer kernels only, and {inspection.reason}."
-    source = qat.load_trained("W4A8")
-    floats, params = qat.float_model(source), qat.trained_params(source).weights
+    floats, trained = qat.floats_and_params(qat.load_trained("W4A8"))
     stored = qat.file_weights(content)
     for name, kernel in models.weights(floats).items():
-        wanted = models.litert_layout(floats.get_layer(name), quantize(kernel, params[name]))
+        integers = quantize(kernel, trained.weights[name])
+        wanted = models.litert_layout(floats.get_layer(name), integers)
         found = stored.get(name)
         if found is None or not np.array_equal(found[0], wanted):
             return f"the weights of {name} are not those of the W4A8 model. Where are they from?"

@@ -71,9 +71,9 @@ class ComparisonExplorer(Explorer):
         trained = {}
         for bits in range(self.bits.min, self.bits.max + 1):
             model = qat.load_trained(f"W{bits}A{bits}")
-            params = qat.trained_params(model)
+            floats, params = qat.floats_and_params(model)
             trained[bits] = {
-                "layers": integer_layers(qat.float_model(model), params.weights),
+                "layers": integer_layers(floats, params.weights),
                 "activations": activations_as_data(params.activations),
             }
         return {
@@ -178,7 +178,8 @@ def _trained(bits: int) -> Any:
 def _trained_integers(bits: int) -> dict[str, NDArray[np.integer]]:
     """Return the integer weights of the model trained at a bit width, by layer."""
     model = _trained(bits)
-    floats, params = models.weights(qat.float_model(model)), qat.trained_params(model)
+    plain, params = qat.floats_and_params(model)
+    floats = models.weights(plain)
     return {name: quantize(values, params.weights[name]) for name, values in floats.items()}
 
 

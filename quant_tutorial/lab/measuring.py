@@ -200,7 +200,8 @@ class Lab:
             rounded = rounding.load(source)
             return Simulator(rounded.model, self._calibration), rounded.params
         model = qat.load_trained(source)
-        return Simulator(qat.float_model(model), self._calibration), qat.trained_params(model)
+        floats, params = qat.floats_and_params(model)
+        return Simulator(floats, self._calibration), params
 
 
 class _Bench:

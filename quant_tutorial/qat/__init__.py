@@ -12,7 +12,13 @@ from quant_tutorial.qat.layers import (
     Ranges,
     straight_through,
 )
-from quant_tutorial.qat.model import float_model, frozen, quantize_aware, trained_params
+from quant_tutorial.qat.model import (
+    float_model,
+    floats_and_params,
+    frozen,
+    quantize_aware,
+    trained_params,
+)
 from quant_tutorial.qat.shipped import (
     SHIPPED,
     Control,
@@ -37,6 +43,7 @@ __all__ = [
     "TrainingConfig",
     "file_weights",
     "float_model",
+    "floats_and_params",
     "frozen",
     "int8_file",
     "load_control",

@@ -127,7 +127,7 @@ def source(name: str) -> tuple[dict[str, Any], Simulator, ModelParams]:
         model, own = rounded.model, rounded.params
     else:
         trained = qat.load_trained(name)
-        model, own = qat.float_model(trained), qat.trained_params(trained)
+        model, own = qat.floats_and_params(trained)
     simulator = Simulator(model, calibration())
     own_data = {
         "weights": {layer: weights_as_data(params) for layer, params in own.weights.items()},
